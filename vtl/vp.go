@@ -1,0 +1,230 @@
+package vtl
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"keel/hcl"
+	"keel/hcl/sys"
+	"keel/vtl/apic"
+)
+
+// vp is one virtual processor with its thread. Fields without a note belong to
+// that thread.
+type vp struct {
+	guest   *Guest
+	index   int
+	work    chan func()
+	backend hcl.VP
+	local   *apic.Local
+	timer   *sys.ThreadTimer
+	armed   int64 // the timer's expiry, 0 when it is not known to be armed
+
+	// inside is set while the thread is in the guest or asleep, where it must
+	// be kicked to notice that wake is set. Any thread reads and writes them.
+	inside, wake atomic.Bool
+
+	waiting bool   // an application processor before its startup IPI
+	halted  bool   // in HLT
+	rip     uint64 // at the last exit
+	trace   trace
+	exits   [hcl.ExitKinds]atomic.Uint64
+}
+
+// serve runs what the guest sends until the process ends. The thread is the
+// VP's own: KVM wants a virtual CPU to stay on one, and its signal mask
+// differs from that of all others.
+func (v *vp) serve() {
+	runtime.LockOSThread()
+	for f := range v.work {
+		f()
+	}
+}
+
+// create makes the VP in the substrate.
+func (v *vp) create(c hcl.VPConfig) error {
+	err := sys.BlockKick()
+	if err != nil {
+		return err
+	}
+	if v.timer, err = sys.NewThreadTimer(); err != nil {
+		return err
+	}
+	v.backend, err = v.guest.config.Partition.NewVP(c)
+	return err
+}
+
+// reset puts the VP into power-on state.
+func (v *vp) reset() error {
+	v.local.Reset()
+	if v.local.BSP() {
+		v.local.VirtualWire()
+	}
+	v.waiting = !v.local.BSP()
+	v.rip, v.trace = 0, trace{}
+	v.arm(0)
+	return v.resetBackend()
+}
+
+// resetBackend resets the registers, as power-on and INIT do. It also resets
+// model-specific registers, which a real INIT keeps; a processor that starts
+// over sets them anew.
+func (v *vp) resetBackend() error {
+	v.halted = false
+	if err := v.backend.Reset(); err != nil {
+		return err
+	}
+	return v.guest.config.Firmware(v.backend)
+}
+
+// loop runs the VP until the guest ends. Every turn first settles what came
+// from outside, then enters the guest or sleeps.
+func (v *vp) loop() error {
+	for {
+		// The end is looked at after wake is cleared: Stop sets them in the
+		// other order, so that one of the two is seen.
+		v.wake.Store(false)
+		if v.guest.end.Load() != nil {
+			return nil
+		}
+		if err := v.takeEvents(); err != nil {
+			return err
+		}
+		if !v.waiting {
+			if err := v.deliver(); err != nil {
+				return err
+			}
+		}
+		// From here on a kick interrupts the guest or the sleep; one that came
+		// before has set wake.
+		v.inside.Store(true)
+		if v.wake.Load() {
+			v.inside.Store(false)
+			continue
+		}
+		if v.waiting || v.halted {
+			v.sleep()
+			v.inside.Store(false)
+			continue
+		}
+		if d := v.local.TimerDeadline(); d != v.armed {
+			v.arm(d)
+		}
+		v.backend.SetCR8(v.local.CR8())
+		exit, err := v.backend.Run()
+		v.inside.Store(false)
+		if err != nil {
+			return err
+		}
+		v.local.SetTPR(v.backend.CR8())
+		v.exits[exit.Kind].Add(1)
+		v.dispatch(&exit)
+		v.rip = exit.RIP
+	}
+}
+
+// arm sets the thread's timer; 0 disarms.
+func (v *vp) arm(at int64) {
+	v.timer.Arm(at)
+	v.armed = at
+}
+
+// expired handles a wake-up that may be the timer's. The timer is armed anew
+// in any case: its clock may be ahead of ours by a hair, and an expiry that
+// came too early must come again.
+func (v *vp) expired() {
+	if v.local.TimerDeadline() != 0 {
+		v.local.CheckTimer(v.guest.Now())
+	}
+	v.armed = 0
+}
+
+// sleep waits for a kick or for the APIC timer.
+func (v *vp) sleep() {
+	wait := time.Duration(-1)
+	if d := v.local.TimerDeadline(); d != 0 {
+		wait = time.Duration(max(d-v.guest.Now(), 0))
+	}
+	sys.WaitKick(wait)
+	v.expired()
+}
+
+// takeEvents handles INIT, startup IPIs and NMIs.
+func (v *vp) takeEvents() error {
+	events := v.local.Pending()
+	if events.INIT {
+		if v.local.BSP() {
+			// There is no firmware at the reset vector: the machine starts over.
+			v.guest.Stop(End{Kind: EndReset, Message: "INIT of the bootstrap processor"})
+			return nil
+		}
+		v.local.Init()
+		if err := v.resetBackend(); err != nil {
+			return err
+		}
+		v.waiting = true
+	}
+	if events.SIPI && v.waiting {
+		if err := v.startUp(events.SIPIVector); err != nil {
+			return err
+		}
+		v.waiting = false
+	}
+	if events.NMI && !v.waiting {
+		v.halted = false
+		return v.backend.InjectNMI()
+	}
+	return nil
+}
+
+// startUp points the VP at the real-mode code that a startup IPI names.
+func (v *vp) startUp(vector uint8) error {
+	s, err := v.backend.SpecialRegisters()
+	if err != nil {
+		return err
+	}
+	s.CS = hcl.RealModeStart(vector)
+	if err := v.backend.SetSpecialRegisters(&s); err != nil {
+		return err
+	}
+	r, err := v.backend.Registers()
+	if err != nil {
+		return err
+	}
+	r.RIP = 0
+	return v.backend.SetRegisters(&r)
+}
+
+// deliver gives the guest the highest interrupt that it takes now, or asks for
+// an exit when it will. An interrupt from the 8259 pair goes first, as its
+// wire leads past the local APIC's priorities.
+func (v *vp) deliver() error {
+	extINT := v.local.ExtINTPending()
+	if !extINT {
+		if _, ok := v.local.NextVector(); !ok {
+			v.backend.RequestInterruptWindow(false)
+			return nil
+		}
+	}
+	if !v.backend.CanInject() {
+		// A halted guest with interrupts off sleeps on.
+		if v.halted && v.backend.InterruptFlag() {
+			v.halted = false
+		}
+		v.backend.RequestInterruptWindow(true)
+		return nil
+	}
+	v.halted = false
+	vector := v.local.Acknowledge
+	if extINT {
+		vector = v.guest.config.ExtINT
+	}
+	if err := v.backend.Inject(uint8(vector())); err != nil {
+		return err
+	}
+	// Another one may be waiting behind it.
+	_, more := v.local.NextVector()
+	v.backend.RequestInterruptWindow(more || v.local.ExtINTPending())
+	return nil
+}
