@@ -1,0 +1,113 @@
+package serial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// ErrOutput is the stage of a writer that failed beneath Run.
+var ErrOutput = errors.New("serial output")
+
+const (
+	chunk = 4 << 10
+
+	// gather is how long the first character of a burst waits for company, so
+	// that a line of text costs the host one write and not eighty.
+	gather = 500 * time.Microsecond
+)
+
+// Run connects the UART to the host: it copies output to w until ctx ends or w
+// fails, and input from r (unless nil) into the receiver. The reading goroutine
+// ends with ctx too, but a Read under way returns only when the owner closes r.
+// At most one Run may be active. A UART that nobody runs stalls its guest's
+// output once the ring is full; give it io.Discard.
+func (u *UART) Run(ctx context.Context, w io.Writer, r io.Reader) error {
+	if r != nil {
+		go u.feedFrom(ctx, r)
+	}
+	buf := make([]byte, chunk)
+	for {
+		for n := u.takeOutput(buf); n > 0; n = u.takeOutput(buf) {
+			_, err := w.Write(buf[:n])
+			if err != nil {
+				u.finishWrite()
+				return fmt.Errorf("%w: %w", ErrOutput, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-u.wake:
+		}
+		time.Sleep(gather)
+	}
+}
+
+// Drain waits until the writer of Run has taken all output, at most for the
+// given time, and reports whether it has.
+func (u *UART) Drain(timeout time.Duration) bool {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(gather) {
+		u.mu.Lock()
+		empty := u.tx.n == 0 && !u.writing
+		u.mu.Unlock()
+		if empty || time.Now().After(deadline) {
+			return empty
+		}
+	}
+}
+
+// takeOutput moves output into buf; the previous chunk is thereby written. When
+// that makes room the stalled transmitter becomes empty, with its interrupt.
+func (u *UART) takeOutput(buf []byte) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := u.tx.take(buf)
+	u.writing = n > 0
+	if u.stalled && u.tx.free() >= resumeAbove {
+		u.stalled = false
+		u.thrPending = true
+		u.update()
+	}
+	return n
+}
+
+func (u *UART) finishWrite() {
+	u.mu.Lock()
+	u.writing = false
+	u.mu.Unlock()
+}
+
+func (u *UART) feedFrom(ctx context.Context, r io.Reader) {
+	buf := make([]byte, chunk)
+	for ctx.Err() == nil {
+		n, err := r.Read(buf)
+		if !u.feed(ctx, buf[:n]) || err != nil {
+			return
+		}
+	}
+}
+
+// feed queues input, waiting for the guest while the queue is full. It reports
+// false when ctx ended first.
+func (u *UART) feed(ctx context.Context, p []byte) bool {
+	for {
+		u.mu.Lock()
+		for len(p) > 0 && u.pending.push(rxChar{data: p[0]}) {
+			p = p[1:]
+		}
+		u.refill()
+		u.update()
+		u.mu.Unlock()
+		if len(p) == 0 {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-u.space:
+		}
+	}
+}

@@ -1,0 +1,85 @@
+// Command paravisor is the process in VTL2 that runs the guest. pvinit starts
+// it with the channels to the launcher as file descriptors 3 (control),
+// 4 (console) and 5 (log).
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"keel/boot/handoff"
+	"keel/hcl"
+	"keel/hcl/kvm"
+	"keel/paravisor"
+	"keel/paravisor/config"
+	"keel/paravisor/fwcfg"
+)
+
+// Descriptors that pvinit passes.
+const (
+	fdControl = 3
+	fdConsole = 4
+	fdLog     = 5
+)
+
+func main() {
+	// Port access for fw_cfg is granted to one thread.
+	runtime.LockOSThread()
+	os.Exit(run().ExitCode())
+}
+
+func run() handoff.Outcome {
+	control, console, out := channel(fdControl, handoff.PortControl), channel(fdConsole, handoff.PortConsole), channel(fdLog, handoff.PortLog)
+	logger := func(level slog.Level, json bool) *slog.Logger {
+		options := &slog.HandlerOptions{Level: level}
+		if json {
+			return slog.New(slog.NewJSONHandler(out, options))
+		}
+		return slog.New(slog.NewTextHandler(out, options))
+	}
+	env := paravisor.Environment{
+		Control: control, Console: console, Log: logger(slog.LevelInfo, false), Configure: logger,
+		Open: func() (hcl.Partition, error) { return kvm.Open() },
+	}
+	var err error
+	if env.Handoff, err = handoff.Read(handoff.SysDir); err != nil {
+		return paravisor.Refuse(env, "the VM was not started by Keel's boot shim", err)
+	}
+	if env.Policy, err = config.PolicyFor(flavour(env.Handoff)); err != nil {
+		return paravisor.Refuse(env, "the image has no policy", err)
+	}
+	if env.Files, err = fwcfg.Open(); err != nil {
+		return paravisor.Refuse(env, "the VM has no configuration device", err)
+	}
+	env.Panic = env.Handoff.Debug() && asked(paravisor.PanicWord)
+	return paravisor.Run(context.Background(), env)
+}
+
+// asked tells whether the VTL2 kernel's command line has a word.
+func asked(word string) bool {
+	line, err := os.ReadFile("/proc/cmdline")
+	return err == nil && slices.Contains(strings.Fields(string(line)), word)
+}
+
+func flavour(h *handoff.Handoff) string {
+	if h.Debug() {
+		return "debug"
+	}
+	return "release"
+}
+
+// channel makes an inherited descriptor a file that never blocks a thread.
+func channel(fd int, name string) *os.File {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		fmt.Fprintf(os.Stderr, "paravisor: descriptor %d (%s): %v; it is started by pvinit only\n", fd, name, err)
+		os.Exit(handoff.OutcomeInternal.ExitCode())
+	}
+	return os.NewFile(uintptr(fd), name)
+}

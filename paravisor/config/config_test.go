@@ -1,0 +1,225 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+
+	"keel/boot/handoff"
+)
+
+// good is a configuration that every policy allows.
+func good() *Config {
+	return &Config{
+		GuestName:   "web",
+		VPs:         4,
+		Topology:    Topology{Sockets: 2, CoresPerSocket: 1, ThreadsPerCore: 2},
+		Memory:      512 << 20,
+		CommandLine: "console=ttyS0 panic=-1",
+		KernelSize:  8 << 20,
+		HasInitrd:   true,
+		InitrdSize:  1 << 20,
+		LogLevel:    slog.LevelWarn,
+		LogJSON:     true,
+		Console:     ConsoleOutputOnly,
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, p := range []Policy{Release(), Debug()} {
+		want := good()
+		data, err := Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Parse(data, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v, want %+v", p.Name, got, want)
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	got, err := Parse([]byte(`{"vps":2,"memoryBytes":"67108864","kernelSize":1}`), Release())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{VPs: 2, Topology: Topology{1, 2, 1}, Memory: 64 << 20, KernelSize: 1}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// wantFailure checks that err is a one-line failure with the outcome and that
+// it names the cause.
+func wantFailure(t *testing.T, err error, o handoff.Outcome, names string) {
+	t.Helper()
+	var f *handoff.Failure
+	if !errors.As(err, &f) {
+		t.Fatalf("got %v, want a *handoff.Failure", err)
+	}
+	if f.Outcome != o {
+		t.Errorf("outcome %q, want %q (%v)", f.Outcome, o, err)
+	}
+	if !strings.Contains(f.Error(), names) {
+		t.Errorf("%q does not name %q", f.Error(), names)
+	}
+	if f.Remedy == "" || strings.ContainsAny(f.Error(), "\r\n") {
+		t.Errorf("%q is not one line with a remedy", f.Error())
+	}
+}
+
+func TestRefusedText(t *testing.T) {
+	cases := []struct{ name, text, names string }{
+		{"empty", "", "missing or empty"},
+		{"huge", strings.Repeat(" ", MaxSize+1), "65537 bytes"},
+		{"no JSON", "vps: 1", "invalid value"},
+		{"unknown field", `{"vsp":1}`, `"vsp"`},
+		{"unknown field that breaks lines", "{\"a\\nb\":1}", "unknown field"},
+		{"repeated field", `{"vps":1,"vps":2}`, `"vps"`},
+		{"trailing text", `{} {}`, "unexpected token"},
+		{"unknown level", `{"logLevel":"LOUD"}`, "LOUD"},
+		{"number as text", `{"vps":"many"}`, "vps"},
+		{"negative", `{"vps":-1}`, "vps"},
+		{"too large for its type", `{"memoryBytes":"18446744073709551616"}`, "memoryBytes"},
+		{"deep", strings.Repeat(`{"topology":`, 100), "line 1"},
+		{"not UTF-8", "{\"guestName\":\"\xff\"}", "UTF-8"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Parse([]byte(c.text), Debug())
+			wantFailure(t, err, handoff.OutcomeBadConfig, c.names)
+		})
+	}
+}
+
+func TestRefusedValues(t *testing.T) {
+	cases := []struct {
+		name    string
+		spoil   func(*Config)
+		outcome handoff.Outcome
+		names   string
+	}{
+		{"no VP", func(c *Config) { c.VPs = 0 }, handoff.OutcomeBadVPCount, "vps = 0"},
+		{"17 VPs", func(c *Config) { c.VPs = 17 }, handoff.OutcomeBadVPCount, "vps = 17"},
+		{"negative VPs", func(c *Config) { c.VPs = -1 }, handoff.OutcomeBadVPCount, "vps = "},
+		{"topology too small", func(c *Config) { c.Topology.Sockets = 1 }, handoff.OutcomeBadVPCount, "does not hold 4"},
+		{"topology overflows", func(c *Config) { c.Topology = Topology{1 << 16, 1 << 16, 4} }, handoff.OutcomeBadVPCount, "topology"},
+		{"topology with a zero", func(c *Config) { c.Topology.ThreadsPerCore = 0 }, handoff.OutcomeBadVPCount, "topology"},
+		{"little memory", func(c *Config) { c.Memory = 62 << 20 }, handoff.OutcomeTooLittleMemory, "memoryBytes"},
+		{"much memory", func(c *Config) { c.Memory = 65 << 30 }, handoff.OutcomeBadConfig, "memoryBytes"},
+		{"odd memory", func(c *Config) { c.Memory = 65 << 20 }, handoff.OutcomeBadConfig, "2 MiB"},
+		{"long command line", func(c *Config) { c.CommandLine = strings.Repeat("a", 2048) }, handoff.OutcomeBadConfig, "2048"},
+		{"NUL in command line", func(c *Config) { c.CommandLine = "a\x00b" }, handoff.OutcomeBadConfig, "0x00 at 1"},
+		{"newline in command line", func(c *Config) { c.CommandLine = "a\n" }, handoff.OutcomeBadConfig, "0x0a at 1"},
+		{"long name", func(c *Config) { c.GuestName = strings.Repeat("a", 65) }, handoff.OutcomeBadConfig, "guestName"},
+		{"escape in name", func(c *Config) { c.GuestName = "\x1b[2J" }, handoff.OutcomeBadConfig, "guestName"},
+		{"no kernel", func(c *Config) { c.KernelSize = 0 }, handoff.OutcomeBadKernel, "no kernel"},
+		{"huge kernel", func(c *Config) { c.KernelSize = 1<<30 + 1 }, handoff.OutcomeBadKernel, "kernelSize"},
+		{"empty initrd", func(c *Config) { c.InitrdSize = 0 }, handoff.OutcomeBadInitrd, "empty"},
+		{"huge initrd", func(c *Config) { c.InitrdSize = 4<<30 + 1 }, handoff.OutcomeBadInitrd, "initrdSize"},
+		{"initrd not announced", func(c *Config) { c.HasInitrd = false }, handoff.OutcomeBadConfig, "hasInitrd"},
+		{"nameless level", func(c *Config) { c.LogLevel = slog.LevelInfo + 1 }, handoff.OutcomeBadConfig, "logLevel"},
+		{"nameless console", func(c *Config) { c.Console = 9 }, handoff.OutcomeBadConfig, "consoleMode"},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			c := good()
+			tc.spoil(c)
+			_, err := Marshal(c)
+			wantFailure(t, err, tc.outcome, tc.names)
+			if _, err := fromProto(toProto(c)); err == nil {
+				t.Error("the reader accepts it")
+			}
+		})
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	tight := Policy{Name: "tight", MaxVPs: 2, MaxMemory: 256 << 20, LogLevel: slog.LevelWarn, Console: ConsoleOff}
+	fits := Config{VPs: 2, Memory: 256 << 20, KernelSize: 1, LogLevel: slog.LevelWarn, Console: ConsoleOff}
+	cases := []struct {
+		name    string
+		widen   func(*Config)
+		outcome handoff.Outcome
+		names   string
+	}{
+		{"vps", func(c *Config) { c.VPs = 3 }, handoff.OutcomeBadVPCount, "refuses vps = 3"},
+		{"memory", func(c *Config) { c.Memory += 2 << 20 }, handoff.OutcomeBadConfig, "refuses memoryBytes"},
+		{"level", func(c *Config) { c.LogLevel = slog.LevelInfo }, handoff.OutcomeBadConfig, "refuses logLevel = INFO"},
+		{"console", func(c *Config) { c.Console = ConsoleOutputOnly }, handoff.OutcomeBadConfig, "refuses consoleMode = output only"},
+		{"trace", func(c *Config) { c.TraceExits = true }, handoff.OutcomeBadConfig, "refuses traceExits"},
+	}
+	parse := func(c Config, p Policy) error {
+		t.Helper()
+		data, err := Marshal(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Parse(data, p)
+		return err
+	}
+	if err := parse(fits, tight); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			c := fits
+			tc.widen(&c)
+			wantFailure(t, parse(c, tight), tc.outcome, tc.names)
+			if err := parse(c, Debug()); err != nil {
+				t.Errorf("the debug policy refuses it: %v", err)
+			}
+		})
+	}
+	traced := fits
+	traced.TraceExits = true
+	wantFailure(t, parse(traced, Release()), handoff.OutcomeBadConfig, "release policy")
+}
+
+func TestPolicyFor(t *testing.T) {
+	for _, want := range []Policy{Release(), Debug()} {
+		if got, err := PolicyFor(want.Name); err != nil || got != want {
+			t.Errorf("PolicyFor(%q) = %+v, %v", want.Name, got, err)
+		}
+	}
+	_, err := PolicyFor("lax")
+	wantFailure(t, err, handoff.OutcomeBadImage, `"lax"`)
+}
+
+func FuzzParse(f *testing.F) {
+	data, err := Marshal(good())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(`{"vps":1,"memoryBytes":67108864,"kernelSize":"1e3"}`))
+	f.Add([]byte(`{"topology":null,"logLevel":1}`))
+	f.Add([]byte(`{"commandLine":"\u0000"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse(data, Release())
+		if err != nil {
+			f, ok := errors.AsType[*handoff.Failure](err)
+			if !ok {
+				t.Fatalf("%v is no failure", err)
+			}
+			wantFailure(t, err, f.Outcome, "")
+			return
+		}
+		// What is accepted survives the round trip unchanged.
+		again, err := Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c2, err := Parse(again, Release())
+		if err != nil || fmt.Sprintf("%+v", c) != fmt.Sprintf("%+v", c2) {
+			t.Fatalf("%+v became %+v, %v", c, c2, err)
+		}
+	})
+}

@@ -1,0 +1,249 @@
+package paravisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"keel/boot/handoff"
+	"keel/hcl"
+	"keel/paravisor/config"
+	"keel/vtl"
+)
+
+// Environment is what the paravisor finds around itself.
+type Environment struct {
+	Handoff *handoff.Handoff
+	Files   Files
+	Policy  config.Policy
+	// Open makes the partition. It is called once the configuration is known
+	// to be good.
+	Open    func() (hcl.Partition, error)
+	Control io.ReadWriter // events out, commands in
+	Console io.ReadWriter // the guest's first serial port
+	Log     *slog.Logger
+	// Configure is told how to log, before anything else is logged.
+	Configure func(level slog.Level, json bool) *slog.Logger
+	// Panic makes the paravisor panic once the guest runs, so that tests see
+	// what becomes of a defect.
+	Panic bool
+}
+
+// PanicWord on the VTL2 kernel's command line sets Environment.Panic in debug
+// images.
+const PanicWord = "keel.panic"
+
+// Times of the run's own housekeeping.
+const (
+	samplePeriod = 250 * time.Millisecond // between looks at the memory in use
+	drainTimeout = 2 * time.Second        // for the guest's last words
+)
+
+// Run runs one guest from configuration to end and returns how it ended. The
+// launcher has been told by then.
+// Preconditions: the goroutine is locked to its thread (port access).
+func Run(ctx context.Context, env Environment) handoff.Outcome {
+	ctl := &control{w: env.Control, log: env.Log}
+	ctl.send(handoff.Event{Event: handoff.EventStart})
+	k, err := prepare(env, ctl)
+	if err != nil {
+		return ctl.fail(err)
+	}
+	end, err := k.live(ctx)
+	k.report()
+	if err != nil {
+		return ctl.fail(err)
+	}
+	outcome := handoff.OutcomePoweroff
+	if end.Kind == vtl.EndCrash {
+		outcome = handoff.OutcomeGuestCrashed
+	}
+	ctl.send(handoff.Event{Event: handoff.EventEnd, Outcome: outcome, Message: end.Message})
+	return outcome
+}
+
+// fail ends the run over an error: a Failure says itself what it is, anything
+// else is a defect of Keel or of the ground it stands on.
+func (c *control) fail(err error) handoff.Outcome {
+	outcome := handoff.OutcomeParavisorCrashed
+	if f, ok := errors.AsType[*handoff.Failure](err); ok {
+		outcome = f.Outcome
+	}
+	c.log.Error("the run failed", "outcome", outcome, "error", err)
+	c.send(handoff.Event{Event: handoff.EventEnd, Outcome: outcome, Message: err.Error()})
+	return outcome
+}
+
+// Refuse ends a run that cannot begin, and tells the launcher why.
+func Refuse(env Environment, cause string, err error) handoff.Outcome {
+	ctl := &control{w: env.Control, log: env.Log}
+	return ctl.fail(&handoff.Failure{
+		Outcome: handoff.OutcomeHostRefused, Cause: cause, Err: err, Remedy: "start it with keel run",
+	})
+}
+
+// keel is a running paravisor.
+type keel struct {
+	env     Environment
+	control *control
+	config  *config.Config
+	machine *machine
+	payload *payload
+
+	mu     sync.Mutex
+	usage  usage
+	resets uint64
+}
+
+// prepare checks everything that can be refused, before a guest instruction
+// runs.
+func prepare(env Environment, ctl *control) (*keel, error) {
+	c, err := readConfig(env.Files, env.Policy)
+	if err != nil {
+		return nil, err
+	}
+	env.Log = env.Configure(c.LogLevel, c.LogJSON)
+	ctl.log = env.Log
+	// A VP thread in the guest holds none of Go's processors for long, but
+	// timers and devices must never wait for one.
+	runtime.GOMAXPROCS(c.VPs + 2)
+	if c.Memory >= env.Handoff.RAMBytes {
+		return nil, tooLittle(c.Memory, env.Handoff.RAMBytes)
+	}
+	partition, err := env.Open()
+	if err != nil {
+		if errors.Is(err, hcl.ErrNotSupported) {
+			return nil, &handoff.Failure{
+				Outcome: handoff.OutcomeHostRefused, Cause: "the VM cannot run a guest", Err: err,
+				Remedy: "start it with nested virtualization (a CPU model with svm or vmx)",
+			}
+		}
+		return nil, err
+	}
+	k := &keel{env: env, control: ctl, config: c}
+	memory, granule, err := allocate(c.Memory, env.Log)
+	if err != nil {
+		return nil, err
+	}
+	k.usage = usage{total: env.Handoff.RAMBytes, guest: memory.Size()}
+	if k.payload, err = plan(env.Files, memory, granule, memoryMap(memory), c); err != nil {
+		return nil, err
+	}
+	if k.machine, err = build(partition, memory, c); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// live runs the guest until it ends for good, starting it over as often as it
+// resets.
+func (k *keel) live(ctx context.Context) (vtl.End, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go k.control.serve(ctx, k.env.Control, k.command)
+	go k.watch(ctx)
+	console := consoleFor(k.config.Console, k.env.Console)
+	go func() {
+		if err := k.machine.com1.Run(ctx, console, console); err != nil {
+			k.env.Log.Error("the guest's console is lost", "error", err)
+		}
+	}()
+	go func() { _ = k.machine.com2.Run(ctx, io.Discard, nil) }() // nothing is plugged in
+	if err := k.machine.guest.Start(); err != nil {
+		return vtl.End{}, err
+	}
+	for first := true; ; first = false {
+		end, err := k.machine.boot(k.payload, k.config.CommandLine, func() {
+			if first {
+				k.control.send(handoff.Event{Event: handoff.EventEntry})
+			}
+			if k.env.Panic {
+				panic("asked for by " + PanicWord)
+			}
+		})
+		if err != nil {
+			return end, err
+		}
+		if end.Kind != vtl.EndReset {
+			k.machine.com1.Drain(drainTimeout)
+			return end, nil
+		}
+		k.mu.Lock()
+		k.resets++
+		k.mu.Unlock()
+		k.env.Log.Info("the guest resets", "by", end.Message)
+		k.control.send(handoff.Event{Event: handoff.EventReset})
+	}
+}
+
+// command does what the launcher asks.
+func (k *keel) command(c handoff.CommandKind) {
+	switch c {
+	case handoff.CommandNMI:
+		k.machine.guest.NMI()
+	case handoff.CommandReport:
+		k.report()
+	case handoff.CommandShutdown:
+		k.machine.pm.PowerButton()
+	default:
+		k.env.Log.Warn("refused an unknown command", "command", string(c))
+	}
+}
+
+// watch keeps the peak of the memory in use until ctx ends.
+func (k *keel) watch(ctx context.Context) {
+	tick := time.NewTicker(samplePeriod)
+	defer tick.Stop()
+	for {
+		k.mu.Lock()
+		k.usage.sample()
+		k.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// report sends the figures of the run so far.
+func (k *keel) report() {
+	k.mu.Lock()
+	used := k.usage.sample()
+	peak, resets := k.usage.peak, k.resets
+	k.mu.Unlock()
+	k.control.send(handoff.Event{Event: handoff.EventReport, Report: &handoff.Report{
+		Exits:               k.machine.guest.Exits(),
+		VTL2MemoryUsedBytes: used,
+		VTL2MemoryPeakBytes: peak,
+		Refused:             k.machine.guest.Refused(),
+		GuestResets:         resets,
+	}})
+}
+
+// consoleFor narrows the console to what the configuration allows.
+func consoleFor(c config.Console, port io.ReadWriter) io.ReadWriter {
+	switch c {
+	case config.ConsoleBothWays:
+		return port
+	case config.ConsoleOutputOnly:
+		return halfDuplex{port}
+	case config.ConsoleOff:
+	}
+	return halfDuplex{io.Discard}
+}
+
+// halfDuplex is a console on which nobody types.
+type halfDuplex struct{ io.Writer }
+
+// Read reports the end of input.
+func (halfDuplex) Read([]byte) (int, error) { return 0, io.EOF }
+
+var errBuild = errors.New("building the machine")
+
+func buildError(err error) error { return fmt.Errorf("%w: %w", errBuild, err) }
