@@ -1,0 +1,102 @@
+// Command pvinit is PID 1 of the VTL2 kernel. It prepares the root file system,
+// opens the channels to the launcher, runs the paravisor, reports when that
+// crashes, and powers the VM off. Nothing that a guest controls reaches it.
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/u-root/u-root/pkg/libinit"
+	"golang.org/x/sys/unix"
+
+	"keel/boot/handoff"
+)
+
+const (
+	paravisorPath = "/bin/paravisor"
+	shellPath     = "/bin/sh" // the debug image has one, the release image has none
+	shellParam    = "keel.shell"
+)
+
+func main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "pvinit: runs as PID 1 of the VTL2 kernel only")
+		os.Exit(1)
+	}
+	start()
+	unix.Sync()
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+		slog.Error("cannot power the VM off", "error", err)
+	}
+	// The kernel panics when PID 1 ends, so wait for the launcher to end the VM.
+	for {
+		_ = unix.Pause()
+	}
+}
+
+// start runs the paravisor from its first to its last moment.
+func start() {
+	for _, c := range namespace {
+		if err := c.Create(); err != nil {
+			slog.Error("cannot prepare the root file system", "step", c.String(), "error", err)
+		}
+	}
+	ports, err := openPorts("/sys/class/virtio-ports", "/dev", portWait)
+	if err != nil {
+		// Without the control channel nobody would read an event.
+		slog.Error("cannot open the channels to the launcher", "error", err)
+		return
+	}
+	send(ports.control, handoff.Event{Event: handoff.EventInit, TimeMS: sincePowerOn()})
+	if cmdline, err := os.ReadFile("/proc/cmdline"); err == nil && hasParam(string(cmdline), shellParam) {
+		startShell()
+	}
+	status, err := supervise(paravisor(ports))
+	if message := crash(status, err); message != "" {
+		slog.Error("the paravisor crashed", "cause", message)
+		// The paravisor may have died inside a line: a line feed ends that.
+		if err := write(ports.control, []byte{'\n'}, sendWait); err != nil {
+			slog.Error("cannot write to the control channel", "error", err)
+		}
+		send(ports.control, handoff.Event{
+			Event:   handoff.EventEnd,
+			TimeMS:  sincePowerOn(),
+			Outcome: handoff.OutcomeParavisorCrashed,
+			Message: message,
+		})
+	}
+}
+
+// namespace is the root file system of VTL2. There is no hugetlbfs: guest memory
+// is a memfd, which needs no mount.
+var namespace = []libinit.Creator{
+	libinit.Mount{Source: "devtmpfs", Target: "/dev", FSType: "devtmpfs", Flags: unix.MS_NOSUID | unix.MS_NOEXEC},
+	libinit.Mount{Source: "proc", Target: "/proc", FSType: "proc", Flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV},
+	libinit.Mount{Source: "sysfs", Target: "/sys", FSType: "sysfs", Flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV},
+	libinit.Mount{Source: "tmpfs", Target: "/tmp", FSType: "tmpfs", Flags: unix.MS_NOSUID | unix.MS_NODEV, Opts: "size=1m"},
+}
+
+// hasParam reports whether the kernel command line holds the parameter.
+func hasParam(cmdline, param string) bool {
+	return slices.Contains(strings.Fields(cmdline), param)
+}
+
+// startShell runs a shell on the VTL2 kernel's console, where the image has one.
+func startShell() {
+	tty, err := os.OpenFile("/dev/ttyS0", os.O_RDWR, 0)
+	if err != nil {
+		slog.Error("cannot start a shell", "error", err)
+		return
+	}
+	defer tty.Close()
+	sh := libinit.Command(shellPath, libinit.WithTTYControl(true),
+		libinit.WithStdin(tty), libinit.WithStdout(tty), libinit.WithStderr(tty))
+	sh.Env = []string{"PATH=/bbin:/bin", "HOME=/", "TERM=vt100"}
+	if err := sh.Start(); err != nil {
+		slog.Error("cannot start a shell", "error", err)
+	}
+}
