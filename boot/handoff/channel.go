@@ -1,0 +1,62 @@
+package handoff
+
+// fw_cfg files through which the host passes the configuration and the guest's
+// payload (QEMU docs/specs/fw_cfg). All of them are untrusted.
+const (
+	FileConfig = "opt/keel/config" // configuration, protobuf as JSON (paravisor/config)
+	FileKernel = "opt/keel/kernel" // guest kernel: bzImage or vmlinux
+	FileInitrd = "opt/keel/initrd" // guest initrd, absent when there is none
+)
+
+// Names of the virtio-serial ports of the VM.
+const (
+	PortConsole = "keel.console" // the guest's COM1, raw bytes both ways
+	PortLog     = "keel.log"     // log lines of the paravisor, towards the host
+	PortControl = "keel.control" // Events towards the host, Commands towards Keel; one JSON object a line
+)
+
+// EventKind says what an Event reports.
+type EventKind string
+
+// The events, in the order in which a good run sends them.
+const (
+	EventInit   EventKind = "init"   // pvinit runs; TimeMS is vtl2_init_ms
+	EventStart  EventKind = "start"  // the paravisor runs; TimeMS is paravisor_start_ms
+	EventEntry  EventKind = "entry"  // the guest is about to run its first instruction
+	EventReset  EventKind = "reset"  // the guest reset and starts again
+	EventReport EventKind = "report" // figures of the run so far; Report is set
+	EventEnd    EventKind = "end"    // the run is over; Outcome and Message are set
+)
+
+// Event is what Keel tells the launcher.
+type Event struct {
+	Event   EventKind `json:"event"`
+	TimeMS  float64   `json:"time_ms"` // milliseconds from power-on of the VM
+	Outcome Outcome   `json:"outcome,omitempty"`
+	Message string    `json:"message,omitempty"` // one line: cause and remedy, or the crash with RIP and the last exits
+	Report  *Report   `json:"report,omitempty"`
+}
+
+// Report is what only the inside of the VM can measure.
+type Report struct {
+	Exits               map[string]uint64 `json:"exits"` // guest exits by kind
+	VTL2MemoryUsedBytes uint64            `json:"vtl2_memory_used_bytes"`
+	VTL2MemoryPeakBytes uint64            `json:"vtl2_memory_peak_bytes"`
+	Refused             map[string]uint64 `json:"refused,omitempty"` // guest requests refused, by reason
+	GuestResets         uint64            `json:"guest_resets"`
+}
+
+// CommandKind says what the launcher asks for.
+type CommandKind string
+
+// The commands.
+const (
+	CommandNMI      CommandKind = "nmi"      // deliver an NMI to every VP
+	CommandReport   CommandKind = "report"   // send an EventReport now
+	CommandShutdown CommandKind = "shutdown" // press the guest's ACPI power button
+)
+
+// Command is what the launcher asks of Keel. It is untrusted.
+type Command struct {
+	Command CommandKind `json:"command"`
+}

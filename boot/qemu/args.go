@@ -1,0 +1,88 @@
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+
+	"keel/boot/handoff"
+)
+
+// fds names the inherited file descriptors by their number in QEMU.
+type fds struct {
+	image, config, kernel, initrd int // memory files; initrd is 0 when there is none
+	vtl2                          int // VTL2 kernel console
+	console, log, control         int // virtio-serial ports
+	qmp                           int
+}
+
+// machine is what arguments composes a command line from.
+type machine struct {
+	name     string
+	accel    Accel // AccelKVM or AccelTCG
+	loader   Loader
+	hostCPUs int
+	vps      int
+	memory   uint64 // guest memory in bytes
+	fds      fds
+	extra    []string
+}
+
+// cpu lists what QEMU needs to hear for each accelerator. With TCG one thread
+// for each CPU is what makes nesting bearable, and EPYC-Rome is a model whose
+// SVM TCG emulates.
+var cpu = map[Accel][]string{
+	AccelKVM: {"-accel", "kvm", "-cpu", "host"},
+	AccelTCG: {"-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,+svm"},
+}
+
+// arguments composes QEMU's command line. It is one literal in the order in
+// which one would explain it.
+func arguments(m machine) []string {
+	args := append([]string{
+		"-name", "guest=" + m.name,
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+	}, cpu[m.accel]...)
+	args = append(args,
+		// The guest's VPs are threads in VTL2: they may outnumber these CPUs. A
+		// second CPU lets devices work while a single VP runs.
+		"-smp", strconv.Itoa(max(1, min(max(m.vps, 2), m.hostCPUs))),
+		"-m", mib(vmMemory(m.memory)),
+	)
+	if m.loader == LoaderIGVM {
+		args = append(args, "-machine", "q35,igvm-cfg=igvm0", "-object", "igvm-cfg,id=igvm0,file="+fdPath(m.fds.image))
+	} else {
+		// qboot starts a PVH kernel in a fraction of SeaBIOS's time.
+		args = append(args, "-machine", "q35", "-bios", "qboot.rom", "-kernel", fdPath(m.fds.image))
+	}
+	args = append(args,
+		"-fw_cfg", "name="+handoff.FileConfig+",file="+fdPath(m.fds.config),
+		"-fw_cfg", "name="+handoff.FileKernel+",file="+fdPath(m.fds.kernel),
+	)
+	if m.fds.initrd != 0 {
+		args = append(args, "-fw_cfg", "name="+handoff.FileInitrd+",file="+fdPath(m.fds.initrd))
+	}
+	args = append(args,
+		"-chardev", socket("vtl2", m.fds.vtl2), "-serial", "chardev:vtl2",
+		"-device", "virtio-serial-pci,id=ports",
+		"-chardev", socket("console", m.fds.console), "-device", port("console", handoff.PortConsole),
+		"-chardev", socket("log", m.fds.log), "-device", port("log", handoff.PortLog),
+		"-chardev", socket("control", m.fds.control), "-device", port("control", handoff.PortControl),
+		"-chardev", socket("qmp", m.fds.qmp), "-mon", "chardev=qmp,mode=control",
+	)
+	return append(args, m.extra...)
+}
+
+// vmMemory returns the size of the VM that holds a guest of the given size.
+func vmMemory(guest uint64) uint64 { return guest + vtl2Reserve(guest) }
+
+// fdPath is a file name under which QEMU opens an inherited descriptor anew,
+// with an offset of its own.
+func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// socket is a character device over an inherited, connected socket.
+func socket(id string, fd int) string { return fmt.Sprintf("socket,id=%s,fd=%d", id, fd) }
+
+// port is a virtio-serial port of the given name over a character device.
+func port(chardev, name string) string {
+	return fmt.Sprintf("virtserialport,bus=ports.0,chardev=%s,name=%s", chardev, name)
+}

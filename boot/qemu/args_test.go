@@ -1,0 +1,52 @@
+package qemu
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestArguments(t *testing.T) {
+	m := machine{
+		name: "n1", accel: AccelTCG, loader: LoaderPVH, hostCPUs: 2, vps: 4, memory: 512 << 20,
+		fds:   fds{image: 3, config: 4, kernel: 5, initrd: 6, vtl2: 7, console: 8, log: 9, control: 10, qmp: 11},
+		extra: []string{"-d", "int"},
+	}
+	want := strings.Fields(`-name guest=n1 -nodefaults -no-user-config -display none -no-reboot
+		-accel tcg,thread=multi -cpu EPYC-Rome,+svm -smp 2 -m 584M -machine q35 -bios qboot.rom -kernel /proc/self/fd/3
+		-fw_cfg name=opt/keel/config,file=/proc/self/fd/4 -fw_cfg name=opt/keel/kernel,file=/proc/self/fd/5
+		-fw_cfg name=opt/keel/initrd,file=/proc/self/fd/6
+		-chardev socket,id=vtl2,fd=7 -serial chardev:vtl2 -device virtio-serial-pci,id=ports
+		-chardev socket,id=console,fd=8 -device virtserialport,bus=ports.0,chardev=console,name=keel.console
+		-chardev socket,id=log,fd=9 -device virtserialport,bus=ports.0,chardev=log,name=keel.log
+		-chardev socket,id=control,fd=10 -device virtserialport,bus=ports.0,chardev=control,name=keel.control
+		-chardev socket,id=qmp,fd=11 -mon chardev=qmp,mode=control -d int`)
+	if got := arguments(m); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, " "), strings.Join(want, " "))
+	}
+}
+
+// TestArgumentsVary checks what each choice changes.
+func TestArgumentsVary(t *testing.T) {
+	tests := map[string]struct {
+		change   func(*machine)
+		has, not string
+	}{
+		"KVM":              {func(m *machine) { m.accel = AccelKVM }, "-accel kvm -cpu host", "tcg"},
+		"IGVM":             {func(m *machine) { m.loader = LoaderIGVM }, "-machine q35,igvm-cfg=igvm0 -object igvm-cfg,id=igvm0,file=/proc/self/fd/3", "-kernel"},
+		"no initrd":        {func(m *machine) { m.fds.initrd = 0 }, "opt/keel/kernel", "opt/keel/initrd"},
+		"fewer VPs":        {func(m *machine) { m.vps = 1 }, "-smp 2 ", "-smp 1 "},
+		"unknown host":     {func(m *machine) { m.hostCPUs = 0 }, "-smp 1 ", "-smp 0"},
+		"memory and extra": {func(m *machine) { m.memory = MinMemory }, "-m 129M", "-d int"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			m := machine{accel: AccelTCG, loader: LoaderPVH, hostCPUs: 2, vps: 2, memory: MinMemory, fds: fds{image: 3, kernel: 4, initrd: 5}}
+			tt.change(&m)
+			got := strings.Join(arguments(m), " ")
+			if !strings.Contains(got, tt.has) || strings.Contains(got, tt.not) {
+				t.Errorf("has not %q or has %q: %s", tt.has, tt.not, got)
+			}
+		})
+	}
+}
