@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"context"
+
+	"keel/boot"
+	"keel/boot/handoff"
+	"keel/boot/qemu"
+	"keel/paravisor/config"
+	"keel/paravisor/guestload"
+)
+
+// lowRAM bounds the guest RAM below 4 GiB, in bytes, as the paravisor's machine
+// does: the launcher checks against it whether the payload fits.
+const lowRAM = 3 << 30
+
+// load reads and checks everything that can be checked before QEMU starts,
+// with the same code that checks it in the VM; the cheap comes first.
+func (f *runFlags) load(ctx context.Context) error {
+	var err error
+	f.Accel, f.Loader = qemu.Accel(f.accel), qemu.Loader(f.loader)
+	if f.Memory, err = qemu.ParseMemory(f.memory); err != nil {
+		return err
+	}
+	if err := f.Validate(); err != nil {
+		return err
+	}
+	if err := f.loadPayload(ctx); err != nil {
+		return err
+	}
+	if err := checkPayload(f.Kernel, f.Initrd, f.Memory); err != nil {
+		return err
+	}
+	f.Config, err = config.Marshal(&config.Config{
+		GuestName:   f.Name,
+		VPs:         f.VPs,
+		Memory:      f.Memory,
+		CommandLine: f.commandLine,
+		KernelSize:  uint64(len(f.Kernel)),
+		HasInitrd:   len(f.Initrd) > 0,
+		InitrdSize:  uint64(len(f.Initrd)),
+		LogJSON:     f.logJSON,
+		TraceExits:  f.traceExits,
+	})
+	if err != nil {
+		return err
+	}
+	return f.loadImage(ctx)
+}
+
+// loadPayload reads the guest's kernel and initrd. The default initrd goes
+// with the default kernel only: another kernel may have brought its own.
+func (f *runFlags) loadPayload(ctx context.Context) error {
+	var err error
+	if f.initrd != "" {
+		f.Initrd, err = qemu.ReadFile(f.initrd, "initrd", handoff.OutcomeBadInitrd)
+	} else if f.kernel == "" {
+		f.Initrd, err = defaultInitrd(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	path := f.kernel
+	if path == "" {
+		if path, err = defaultKernel(ctx); err != nil {
+			return err
+		}
+	}
+	f.Kernel, err = qemu.ReadFile(path, "kernel", handoff.OutcomeBadKernel)
+	return err
+}
+
+// checkPayload refuses a damaged kernel or initrd, and what does not fit into
+// memory bytes of guest memory.
+func checkPayload(kernel, initrd []byte, memory uint64) error {
+	if err := guestload.VerifyKernel(bytes.NewReader(kernel), int64(len(kernel))); err != nil {
+		return err
+	}
+	m := guestload.Map{LowRAM: min(memory, lowRAM), HighRAM: memory - min(memory, lowRAM)}
+	plan, err := guestload.PlanKernel(head(kernel), uint64(len(kernel)), m)
+	if err != nil || len(initrd) == 0 {
+		return err
+	}
+	if err := guestload.VerifyInitrd(bytes.NewReader(initrd), int64(len(initrd))); err != nil {
+		return err
+	}
+	_, err = plan.PlaceInitrd(head(initrd), uint64(len(initrd)))
+	return err
+}
+
+// head returns the part of a file that planning looks at.
+func head(b []byte) []byte { return b[:min(len(b), guestload.HeadSize)] }
+
+// loadImage checks the image and turns it into what the loader takes.
+func (f *runFlags) loadImage(ctx context.Context) error {
+	path, err := f.image, error(nil)
+	if path == "" {
+		if path, err = defaultImage(ctx); err != nil {
+			return err
+		}
+	}
+	image, err := qemu.ReadFile(path, "image", handoff.OutcomeBadImage)
+	if err != nil {
+		return err
+	}
+	f.ImageBytes = int64(len(image))
+	pvh, err := boot.PVHFromIGVM(image) // checks as boot.Open does
+	if err != nil {
+		return err
+	}
+	f.Image = pvh
+	if f.Loader == qemu.LoaderIGVM {
+		f.Image = image
+	}
+	return nil
+}

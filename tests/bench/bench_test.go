@@ -1,0 +1,255 @@
+package main
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"keel/boot/qemu"
+)
+
+func TestMedian(t *testing.T) {
+	tests := []struct {
+		values []float64
+		want   float64
+	}{
+		{nil, 0},
+		{[]float64{3}, 3},
+		{[]float64{9, 1, 2}, 2},
+		{[]float64{4, 1, 3, 2}, 2.5},
+	}
+	for _, tt := range tests {
+		given := slices.Clone(tt.values)
+		if got := median(tt.values); got != tt.want {
+			t.Errorf("median of %v is %v, want %v", tt.values, got, tt.want)
+		}
+		if !slices.Equal(given, tt.values) {
+			t.Errorf("median changed %v into %v", given, tt.values)
+		}
+	}
+}
+
+func TestParseLDD(t *testing.T) {
+	const good = "\tlinux-vdso.so.1 (0x00007fb00215c000)\n" +
+		"\tlibz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x00007fb00204b000)\n" +
+		"\t/lib64/ld-linux-x86-64.so.2 (0x00007fb00215e000)\n"
+	got, err := parseLDD(good)
+	if want := []string{"/lib/x86_64-linux-gnu/libz.so.1", "/lib64/ld-linux-x86-64.so.2"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+	for _, bad := range []string{"", "\tnot a dynamic executable\n", "\tlibx.so.1 => not found\n", good + "\tlibrelative.so (0x1)\n"} {
+		if got, err := parseLDD(bad); !errors.Is(err, errLDD) {
+			t.Errorf("%q gave %q, %v", bad, got, err)
+		}
+	}
+}
+
+func TestArchiveHasFoldersFirst(t *testing.T) {
+	var out strings.Builder
+	w := cpio.Newc.Writer(&out)
+	made := map[string]bool{".": true}
+	for _, name := range []string{"usr/bin/a", "usr/bin/b", "lib64/c"} {
+		if err := writeFile(w, made, name, []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cpio.WriteTrailer(w); err != nil {
+		t.Fatal(err)
+	}
+	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(strings.NewReader(out.String())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range records {
+		names = append(names, r.Name)
+	}
+	want := []string{"usr", "usr/bin", "usr/bin/a", "usr/bin/b", "lib64", "lib64/c"}
+	if !slices.Equal(slices.DeleteFunc(names, func(n string) bool { return n == cpio.Trailer }), want) {
+		t.Errorf("%q, want %q", names, want)
+	}
+}
+
+func TestPowerOn(t *testing.T) {
+	const trace = "qemu: warning\n4711@1795208445.000123:vm_state_notify running 1 reason 9 (running)\n" +
+		"4711@1795208460.500000:vm_state_notify running 0 reason 8 (shutdown)\n"
+	at, err := powerOn(trace)
+	if want := time.Unix(1795208445, 123000); err != nil || !at.Equal(want) {
+		t.Errorf("%v, %v, want %v", at, err, want)
+	}
+	for _, bad := range []string{"", "4711@1795208460.5:vm_state_notify running 1 \n", "vm_state_notify running 1 reason 9\n", "1@99999999999999999999.000000:vm_state_notify running 1 x\n"} {
+		if at, err := powerOn(bad); !errors.Is(err, errRun) {
+			t.Errorf("%q gave %v, %v", bad, at, err)
+		}
+	}
+}
+
+// console is what a guest says that comes to its end.
+const console = "[    0.0] Linux\r\nKEEL-GUEST userspace\r\nKEEL-BENCH serial_read 12.5 us\r\nKEEL-GUEST result PASS bench done\r\nKEEL-GUEST done\r\n"
+
+func TestListener(t *testing.T) {
+	var l listener
+	start := time.Now()
+	for _, part := range []string{"[    0.0] Linux\r\nKEEL-GU", "EST user"} {
+		fmt.Fprint(&l, part)
+	}
+	if l.first.Before(start) || !l.user.IsZero() {
+		t.Errorf("first byte at %v, userspace at %v before it was named", l.first, l.user)
+	}
+	fmt.Fprint(&l, "space\r\n")
+	user := l.user
+	if user.Before(l.first) {
+		t.Errorf("userspace at %v, before the first byte at %v", user, l.first)
+	}
+	fmt.Fprint(&l, "KEEL-GUEST userspace\r\n")
+	if l.user != user {
+		t.Error("a second marker moved the time of the first")
+	}
+}
+
+func TestEvaluate(t *testing.T) {
+	on := time.Unix(1000, 0)
+	initMS, entryMS := 2000.0, 2500.0
+	report := func() *qemu.Report {
+		return &qemu.Report{VTL2InitMS: &initMS, GuestEntryMS: &entryMS, VTL2MemoryUsedBytes: 5, VTL2MemoryPeakBytes: 6, Exits: map[string]uint64{"pio": 7}}
+	}
+	s, err := evaluate(side{keel, 2}, report(), console, on, on.Add(3*time.Second), on.Add(9*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.side != (side{keel, 2}) || s.FirstByteMS != 1000 || s.UserspaceMS != 7000 || s.EntryMS != 500 ||
+		s.Figures["serial_read"] != 12.5 || s.MemoryUsed != 5 || s.MemoryPeak != 6 || s.Exits["pio"] != 7 {
+		t.Errorf("%+v", s)
+	}
+	if s, err := evaluate(side{qemuOn, 1}, report(), console, on, on, on.Add(time.Second)); err != nil || s.EntryMS != 0 {
+		t.Errorf("QEMU's guest entry is %v (%v), which nobody reports", s.EntryMS, err)
+	}
+	noInit := report()
+	noInit.VTL2InitMS = nil
+	for name, broken := range map[string]func() error{
+		"no init": func() error { _, err := evaluate(side{keel, 1}, noInit, console, on, on, on); return err },
+		"no userspace": func() error {
+			_, err := evaluate(side{keel, 1}, report(), console, on, on, time.Time{})
+			return err
+		},
+	} {
+		if err := broken(); !errors.Is(err, errRun) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestEvaluateKeepsWhatWasMeasured(t *testing.T) {
+	initMS := 2000.0
+	on := time.Unix(1000, 0)
+	short, _, _ := strings.Cut(console, "KEEL-GUEST result")
+	s, err := evaluate(side{qemuOff, 1}, &qemu.Report{VTL2InitMS: &initMS}, short, on, on.Add(3*time.Second), on.Add(9*time.Second))
+	if !errors.Is(err, errRun) || s.UserspaceMS != 7000 || s.Figures["serial_read"] != 12.5 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// example holds two rounds of a sort: Keel is twice as fast, and its second QEMU
+// has no figures at 2 VPs.
+func example() *results {
+	r := &results{
+		Rounds: 2, QEMU: "QEMU 7.2", Commands: map[string][]string{"qemu-off, 1 VP": {"qemu", "-smp", "1"}},
+		Images: images{Keel: 10 << 20, Peer: 50 << 20}, Failures: []failure{{side{qemuOn, 2}, "lost", true}, {side{qemuOn, 2}, "lost", false}},
+	}
+	for round := range 2 {
+		for _, at := range sides {
+			ms := 8000.0
+			if at.Monitor == keel {
+				ms = 4000
+			}
+			r.Samples = append(r.Samples, sample{
+				side: at, FirstByteMS: 1000, UserspaceMS: ms + float64(round), Figures: map[string]float64{"serial_read": ms / 100},
+				MemoryPeak: uint64(ms) << 13, Exits: map[string]uint64{"pio": 9},
+			})
+		}
+	}
+	return r
+}
+
+func TestMarkdown(t *testing.T) {
+	text := example().markdown()
+	for _, want := range []string{
+		"| boot: monitor's start to userspace | 1 | 0.50 | 0.50 | 4000 | 8000 | 8000 | ms | ratio at most 0.7 |",
+		"| boot: monitor's start to userspace | 2 | - | 0.50 | 4000 | - | 8000 | ms | ratio at most 0.7 |",
+		"| guest: serial_read | 1 | 0.50 | 0.50 | 40.0 | 80.0 | 80.0 | us |",
+		"| memory of VTL2, peak | 2 | - | 0.50 | 31.2 | - | 62.5 | MiB | at most 48 MiB |",
+		"| image file | any | 0.20 | 0.20 | 10.0 | 50.0 | 50.0 | MiB |",
+		"| pio | 9 | 9 |",
+		"of 11 runs in all:",
+		"  qemu-on, 2 VP: 1 before userspace, 1 after.",
+		"  keel, 1 VP: 0 before userspace, 0 after.",
+		"`qemu -smp 1`",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no line with %q in\n%s", want, text)
+		}
+	}
+}
+
+func TestPlotIsWellFormed(t *testing.T) {
+	for name, r := range map[string]*results{"example": example(), "empty": {}} {
+		text := r.plot()
+		dots := 0
+		for d := xml.NewDecoder(strings.NewReader(text)); ; {
+			token, err := d.Token()
+			if errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if e, ok := token.(xml.StartElement); ok && e.Name.Local == "circle" {
+				dots++
+			}
+		}
+		// Two in the legend; two a row at 1 VP, one at 2; one a boot.
+		want := 2
+		if len(r.Samples) > 0 {
+			want += 4*2 + 4 + len(r.Samples)
+		}
+		if dots != want || strings.Contains(text, "NaN") || strings.Contains(text, "Inf") {
+			t.Errorf("%s: %d dots, want %d", name, dots, want)
+		}
+	}
+}
+
+func TestScales(t *testing.T) {
+	if l, m, r := ratioX(0.5), ratioX(1), ratioX(2); math.Abs((m-l)-(r-m)) > 1e-9 || l >= m {
+		t.Errorf("half, one and double are at %v, %v, %v", l, m, r)
+	}
+	if ratioX(1e-9) != plotLeft || ratioX(1e9) != plotRight {
+		t.Error("a ratio lies outside of the plot")
+	}
+	for v, want := range map[float64]float64{0.3: 0.5, 1: 1, 1.2: 2, 4100: 5000, 7000: 10000} {
+		if got := niceStep(v); math.Abs(got-want) > want/1e9 {
+			t.Errorf("step for %v is %v, want %v", v, got, want)
+		}
+	}
+	for p, want := range map[int]string{-2: "1/4", 0: "1", 3: "8"} {
+		if got := power(p); got != want {
+			t.Errorf("2^%d is %q, want %q", p, got, want)
+		}
+	}
+}
+
+func TestField(t *testing.T) {
+	const text = "processor\t: 0\nmodel name\t: AMD EPYC: 7742\nmodel name\t: other\n"
+	if got := field(text, "model name"); got != "AMD EPYC: 7742" {
+		t.Errorf("%q", got)
+	}
+	if got := field(text, "model"); got != "" {
+		t.Errorf("%q for a name that is not there", got)
+	}
+}

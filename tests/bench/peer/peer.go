@@ -1,0 +1,59 @@
+// Package peer is what the benchmark and the init of its peer agree on: nested
+// QEMU in place of the paravisor.
+package peer
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Files of the peer's VM.
+const (
+	QEMUPath   = "/usr/bin/qemu-system-x86_64"
+	KernelPath = "/tmp/kernel" // of the guest, as the host passed it
+	InitrdPath = "/tmp/initrd"
+)
+
+// Config is what the benchmark tells peerinit, as JSON in place of Keel's own
+// configuration.
+type Config struct {
+	Args   []string `json:"args"`   // of QEMU, its name first
+	Memory uint64   `json:"memory"` // of the guest, bytes
+}
+
+// Machine is a configuration of nested QEMU.
+type Machine struct {
+	IRQChip string // "on", "split" or "off": who emulates the interrupt controllers
+	VPs     int
+	Memory  uint64 // bytes
+	Append  string // command line of the guest kernel
+	// Emulated says that the VM's processor is QEMU's emulation. That lets a
+	// nested guest's XSETBV pass unseen, after which the VTL2 kernel loses vector
+	// registers. Keel withholds XSAVE there by itself; QEMU must be told.
+	Emulated bool
+}
+
+// Command composes nested QEMU: the machine that is closest to Keel's, without
+// what costs time and Keel has not. It starts through qboot, which is many times
+// faster than SeaBIOS, has its memory in large pages, and keeps KVM's
+// paravirtual clock and whatever else -cpu host gives.
+func (m Machine) Command() []string {
+	size := strconv.FormatUint(m.Memory>>20, 10) + "M"
+	cpu := "host"
+	if m.Emulated {
+		cpu += ",-xsave"
+	}
+	if m.IRQChip == "off" {
+		// QEMU 7.2 offers these though they need KVM's own APIC: the guest would wait
+		// for a timer that nobody emulates, or QEMU abort.
+		cpu += ",-tsc-deadline,-x2apic,-kvm-asyncpf,-kvm-asyncpf-int,-kvm-pv-ipi,-kvm-pv-eoi,-kvm-pv-unhalt,-kvm-pv-sched-yield"
+	}
+	return []string{
+		QEMUPath, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-accel", "kvm,kernel-irqchip=" + m.IRQChip, "-cpu", cpu, "-smp", strconv.Itoa(m.VPs),
+		"-machine", "q35,memory-backend=ram,hpet=off,smm=off,vmport=off,usb=off,sata=off,smbus=off,graphics=off",
+		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%s,hugetlb=on,hugetlbsize=2M", size), "-m", size,
+		"-bios", "qboot.rom", "-kernel", KernelPath, "-initrd", InitrdPath, "-append", m.Append,
+		"-serial", "stdio",
+	}
+}

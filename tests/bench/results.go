@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"keel/boot/qemu"
+	"keel/tests/bench/peer"
+)
+
+// results is everything that results.json holds.
+type results struct {
+	Date        string              `json:"date"`
+	Machine     machine             `json:"machine"`
+	QEMU        string              `json:"qemu"` // of the host; nested QEMU is the same binary
+	Accel       qemu.Accel          `json:"accel"`
+	Rounds      int                 `json:"rounds"`
+	GuestMemory uint64              `json:"guest_memory_bytes"`
+	VMMemory    uint64              `json:"vm_memory_bytes"`
+	Kernel      string              `json:"guest_kernel"`
+	Commands    map[string][]string `json:"nested_qemu_commands"`
+	Images      images              `json:"images"`
+	Samples     []sample            `json:"samples"`
+	Failures    []failure           `json:"failures"`
+}
+
+// failure is a run that did not come to its end.
+type failure struct {
+	side
+	Error string `json:"error"`
+	Late  bool   `json:"late"` // after userspace: what it had measured counts
+}
+
+// images lists sizes in bytes.
+type images struct {
+	Keel           int64 `json:"keel_igvm_bytes"`
+	Peer           int64 `json:"peer_igvm_bytes"`
+	PeerInitramfs  int64 `json:"peer_initramfs_bytes"`
+	VTL2Kernel     int64 `json:"vtl2_kernel_bytes"`
+	GuestKernel    int   `json:"guest_kernel_bytes"`
+	GuestInitramfs int   `json:"guest_initrd_bytes"`
+}
+
+// machine describes where the figures come from.
+type machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	RAM    uint64 `json:"ram_bytes"`
+	Kernel string `json:"kernel"`
+	Debian string `json:"debian"`
+}
+
+func thisMachine() machine {
+	text := func(path string) string {
+		b, _ := os.ReadFile(path) // what a host does not say stays empty
+		return strings.TrimSpace(string(b))
+	}
+	ram, _ := strconv.ParseUint(strings.TrimSuffix(field(text("/proc/meminfo"), "MemTotal"), " kB"), 10, 64)
+	return machine{
+		CPU: field(text("/proc/cpuinfo"), "model name"), Cores: runtime.NumCPU(), RAM: ram << 10,
+		Kernel: text("/proc/sys/kernel/osrelease"), Debian: text("/etc/debian_version"),
+	}
+}
+
+// field returns the first value of a name in a text of lines "name : value".
+func field(text, name string) string {
+	for line := range strings.Lines(text) {
+		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// write composes the results and writes them as data, as a table and as a plot.
+func (b *bench) write(ctx context.Context, r *results, folder string) error {
+	version, err := exec.CommandContext(ctx, peer.QEMUPath, "-version").Output()
+	if err != nil {
+		return err
+	}
+	r.QEMU, _, _ = strings.Cut(string(version), "\n")
+	r.Date, r.Machine, r.Accel = time.Now().UTC().Format(time.DateOnly), thisMachine(), b.accel
+	r.GuestMemory, r.VMMemory, r.Kernel = b.memory, b.vm, b.kernelName
+	r.Commands = map[string][]string{}
+	for _, s := range sides {
+		if chip, ok := irqchips[s.Monitor]; ok {
+			r.Commands[s.String()] = b.machine(chip, s.VPs).Command()
+		}
+	}
+	r.Images = images{
+		Keel: b.keel.igvmBytes, Peer: b.peer.igvmBytes, PeerInitramfs: b.peer.initramfsBytes, VTL2Kernel: b.peer.kernelBytes,
+		GuestKernel: len(b.kernel), GuestInitramfs: len(b.initrd),
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	for name, content := range map[string]string{
+		"results.json": string(data) + "\n", "results.md": r.markdown(), "results.svg": r.plot(),
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
+			return err
+		}
+	}
+	w := bufio.NewWriter(os.Stdout)
+	_, _ = w.WriteString(r.markdown()) // Flush reports the error
+	return w.Flush()
+}
+
+// median returns the middle of the values, 0 of none.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	v := slices.Clone(values)
+	slices.Sort(v)
+	mid := len(v) / 2
+	if len(v)%2 == 0 {
+		return (v[mid-1] + v[mid]) / 2
+	}
+	return v[mid]
+}
+
+// of returns what get takes from each sample of a side; samples without it are
+// left out.
+func (r *results) of(s side, get func(*sample) (float64, bool)) []float64 {
+	var values []float64
+	for i := range r.Samples {
+		if r.Samples[i].side != s {
+			continue
+		}
+		if v, ok := get(&r.Samples[i]); ok {
+			values = append(values, v)
+		}
+	}
+	return values
+}

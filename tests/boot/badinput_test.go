@@ -1,0 +1,102 @@
+package boot
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"keel/boot/handoff"
+)
+
+// damage returns a copy of a file after change.
+func damage(t *testing.T, path string, change func([]byte) []byte) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), filepath.Base(path))
+	if err := os.WriteFile(out, change(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func half(b []byte) []byte { return b[:len(b)/2] }
+func empty([]byte) []byte  { return nil }
+func noise([]byte) []byte  { return []byte(strings.Repeat("noise", 1000)) }
+
+// flip changes one bit in the middle, in what headers do not show.
+func flip(b []byte) []byte {
+	b[len(b)/2] ^= 1
+	return b
+}
+
+// armKernel makes an ELF header of another architecture (ELF, e_machine).
+func armKernel([]byte) []byte {
+	const machineAArch64 = 183
+	header := append([]byte("\x7fELF\x02\x01\x01"), make([]byte, 57)...)
+	binary.LittleEndian.PutUint16(header[16:], 2) // ET_EXEC
+	binary.LittleEndian.PutUint16(header[18:], machineAArch64)
+	return append(header, make([]byte, 4096)...)
+}
+
+// TestBadInput gives the tool what it must refuse: with one line that names cause
+// and remedy, its own exit code, and before the guest runs an instruction.
+func TestBadInput(t *testing.T) {
+	kernel := built.kernels["6.1"]
+	tests := []struct {
+		name  string
+		flags []string
+		want  handoff.Outcome
+	}{
+		{"kernel missing", []string{"--kernel", "/nonexistent"}, handoff.OutcomeBadKernel},
+		{"kernel empty", []string{"--kernel", damage(t, kernel, empty)}, handoff.OutcomeBadKernel},
+		{"kernel cut short", []string{"--kernel", damage(t, kernel, half)}, handoff.OutcomeBadKernel},
+		{"kernel damaged", []string{"--kernel", damage(t, kernel, flip)}, handoff.OutcomeBadKernel},
+		{"kernel is text", []string{"--kernel", damage(t, kernel, noise)}, handoff.OutcomeBadKernel},
+		{"kernel of another architecture", []string{"--kernel", damage(t, kernel, armKernel)}, handoff.OutcomeBadKernel},
+		{"kernel is a folder", []string{"--kernel", "/"}, handoff.OutcomeBadKernel},
+		{"initrd missing", []string{"--initrd", "/nonexistent"}, handoff.OutcomeBadInitrd},
+		{"initrd is text", []string{"--initrd", damage(t, built.shell, noise)}, handoff.OutcomeBadInitrd},
+		{"initrd cut short", []string{"--initrd", damage(t, built.shell, half)}, handoff.OutcomeBadInitrd},
+		{"image missing", []string{"--image", "/nonexistent"}, handoff.OutcomeBadImage},
+		{"image empty", []string{"--image", damage(t, built.image, empty)}, handoff.OutcomeBadImage},
+		{"image cut short", []string{"--image", damage(t, built.image, half)}, handoff.OutcomeBadImage},
+		{"image damaged", []string{"--image", damage(t, built.image, flip)}, handoff.OutcomeBadImage},
+		{"image is a kernel", []string{"--image", kernel}, handoff.OutcomeBadImage},
+		{"unknown flag", []string{"--colour", "red"}, handoff.OutcomeUsage},
+		{"argument", []string{"guest"}, handoff.OutcomeUsage},
+		{"memory malformed", []string{"--mem", "lots"}, handoff.OutcomeUsage},
+		{"timeout malformed", []string{"--timeout", "soon"}, handoff.OutcomeUsage},
+		{"accelerator unknown", []string{"--accel", "warp"}, handoff.OutcomeUsage},
+		{"log not writable", []string{"--log", "/nonexistent/log"}, handoff.OutcomeUsage},
+		{"no VPs", []string{"--vps", "0"}, handoff.OutcomeBadVPCount},
+		{"negative VPs", []string{"--vps", "-1"}, handoff.OutcomeBadVPCount},
+		{"too many VPs", []string{"--vps", "17"}, handoff.OutcomeBadVPCount},
+		{"too little memory", []string{"--mem", "1M"}, handoff.OutcomeTooLittleMemory},
+		{"more memory than the host has", []string{"--mem", "64G"}, handoff.OutcomeTooLittleMemory},
+		{"no QEMU", []string{"--qemu", "/nonexistent"}, handoff.OutcomeHostRefused},
+		{"no SVM or VMX", []string{"--qemu-arg", "-cpu", "--qemu-arg", "qemu64,-svm"}, handoff.OutcomeHostRefused},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			// Later flags win over these, which are good.
+			p := start(t, append([]string{"--kernel", kernel, "--initrd", built.shell, "--timeout", "60s"}, tt.flags...)...)
+			<-p.ended
+			if got := p.cmd.ProcessState.ExitCode(); got != tt.want.ExitCode() {
+				t.Errorf("exit status %d, want %d (%s)", got, tt.want.ExitCode(), tt.want)
+			}
+			message := p.errors.String()
+			if strings.Count(message, "\n") != 1 || !strings.HasPrefix(message, "keel: ") || !strings.Contains(message, ";") {
+				t.Errorf("stderr %q is not one line with a cause and a remedy", message)
+			}
+			if out := p.out.String(); out != "" {
+				t.Errorf("the guest printed %q", out)
+			}
+			p.checkLeftovers(t)
+		})
+	}
+}

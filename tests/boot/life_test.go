@@ -1,0 +1,147 @@
+package boot
+
+import (
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"keel/boot/handoff"
+	"keel/tests/guest"
+)
+
+// TestShell is "make run" with a user: a shell, typing, job control, a restart, and
+// a power-off.
+func TestShell(t *testing.T) {
+	p := launch(t, true, []string{
+		"--kernel", built.kernels["6.1"], "--initrd", built.shell, "--append", "console=ttyS0 quiet", "--vps", "2",
+	})
+	p.expect(t, "keel-guest:/# ")
+	p.send(t, "echo $((6*7)) on $(nproc); sleep 1000\r")
+	p.expect(t, "42 on 2\r\n")
+	p.send(t, "\x03") // Ctrl-C ends the sleep
+	p.expect(t, "keel-guest:/# ")
+	p.send(t, "reboot\r")
+	p.expect(t, "KEEL-GUEST userspace")
+	p.expect(t, "keel-guest:/# ")
+	p.send(t, "poweroff\r")
+	if report := p.wait(t, handoff.OutcomePoweroff); report.Resets != 1 {
+		t.Errorf("the report counts %d resets, want 1", report.Resets)
+	}
+}
+
+// TestReboot restarts guests in the ways that Linux knows (kernel parameter
+// reboot=): ACPI's reset register, which is the default, the keyboard controller,
+// and port CF9h.
+func TestReboot(t *testing.T) {
+	tests := []struct{ name, kernel, params string }{
+		{"acpi", "6.1", "reboot=a"},
+		{"i8042", "5.10", "reboot=k"},
+		{"cf9", "6.1", "reboot=p"},
+	}
+	if soak() == 0 {
+		tests = tests[:1]
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := start(t, programFlags(tt.kernel, 2, tt.params, guest.CheckReboot)...)
+			report := p.wait(t, handoff.OutcomePoweroff)
+			console := guest.Parse(p.out.String())
+			if err := console.Check(guest.CheckReboot); err != nil {
+				t.Error(err)
+			}
+			if console.Boots != 2 || report.Resets != 1 {
+				t.Errorf("%d boots and %d resets, want 2 and 1", console.Boots, report.Resets)
+			}
+		})
+	}
+}
+
+// TestEndings ends a guest that does not end by itself.
+func TestEndings(t *testing.T) {
+	tests := []struct {
+		name   string
+		flags  []string
+		signal os.Signal
+		keys   string
+		want   handoff.Outcome
+	}{
+		{"timeout", []string{"--timeout", "20s"}, nil, "", handoff.OutcomeTimeout},
+		{"terminated", nil, syscall.SIGTERM, "", handoff.OutcomeQuit},
+		{"interrupted", nil, os.Interrupt, "", handoff.OutcomeQuit},
+		{"Ctrl-A X", nil, nil, "\x01x", handoff.OutcomeQuit},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := idle(t, tt.flags...)
+			if tt.signal != nil {
+				hit(t, p, tt.signal)
+			}
+			if tt.keys != "" {
+				p.send(t, tt.keys)
+			}
+			p.wait(t, tt.want)
+		})
+	}
+}
+
+// TestKilled kills the launcher, which cannot clean up then.
+func TestKilled(t *testing.T) {
+	p := idle(t)
+	hit(t, p, syscall.SIGKILL)
+	<-p.ended
+	p.checkLeftovers(t)
+}
+
+// TestConsoleFile sends the console to a file, without a terminal.
+func TestConsoleFile(t *testing.T) {
+	file := t.TempDir() + "/console"
+	p := start(t, append(programFlags("6.1", 1, "", guest.CheckCPUs), "--console", file)...)
+	p.wait(t, handoff.OutcomePoweroff)
+	console, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := guest.Parse(string(console)).Check(guest.CheckCPUs); err != nil {
+		t.Error(err)
+	}
+	if out := p.out.String(); out != "" {
+		t.Errorf("the terminal got %q", out)
+	}
+}
+
+// TestSoak boots guests in a row; none may fail or stall. Without KEEL_SOAK they
+// are two.
+func TestSoak(t *testing.T) {
+	kernels := []string{"6.1", "5.10"}
+	for i := range max(soak(), 2) {
+		p := start(t, programFlags(kernels[i%2], 1+i%4, "", guest.CheckCPUs)...)
+		p.wait(t, handoff.OutcomePoweroff)
+		if err := guest.Parse(p.out.String()).Check(guest.CheckCPUs); err != nil {
+			t.Errorf("boot %d: %v", i+1, err)
+		}
+		if t.Failed() {
+			t.Fatalf("boot %d failed", i+1)
+		}
+		t.Logf("boot %d: %v", i+1, p.cmd.ProcessState.UserTime().Round(time.Millisecond))
+	}
+}
+
+// idle starts a guest and waits until it has nothing to do.
+func idle(t *testing.T, flags ...string) *process {
+	t.Helper()
+	p := launch(t, true, append([]string{
+		"--kernel", built.kernels["6.1"], "--initrd", built.program, "--append", guest.Cmdline(1, guest.CheckIdle),
+	}, flags...))
+	if len(flags) == 0 {
+		p.expect(t, "note idle")
+	}
+	return p
+}
+
+func hit(t *testing.T, p *process, s os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}

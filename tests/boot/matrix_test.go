@@ -1,0 +1,75 @@
+package boot
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+
+	"keel/boot/handoff"
+	"keel/tests/guest"
+)
+
+// matrix lists the guests that must run: Debian's kernels with every number of VPs
+// and every way of using the interrupt controllers and clocks. Those marked ci run
+// every time, one and two VPs with each kernel; KEEL_SOAK runs all.
+var matrix = []struct {
+	kernel string
+	vps    int
+	params string
+	ci     bool
+}{
+	{"6.1", 1, "", true},
+	{"6.1", 2, "", false},
+	{"6.1", 4, "", false},
+	{"6.1", 1, "nox2apic", false},
+	{"6.1", 2, "nox2apic", true},
+	{"6.1", 4, "nox2apic", false},
+	{"6.1", 1, "noapic", false},
+	{"6.1", 2, "noapic", false},
+	{"6.1", 4, "noapic", false},
+	{"6.1", 1, "notsc", false},
+	{"6.1", 2, "notsc", false},
+	{"6.1", 4, "notsc", false},
+
+	{"5.10", 1, "", true},
+	{"5.10", 2, "", false},
+	{"5.10", 4, "", false},
+	{"5.10", 1, "nox2apic", false},
+	{"5.10", 2, "nox2apic", false},
+	{"5.10", 4, "nox2apic", false},
+	{"5.10", 1, "noapic", false},
+	{"5.10", 2, "noapic", true},
+	{"5.10", 4, "noapic", false},
+	{"5.10", 1, "notsc", false},
+	{"5.10", 2, "notsc", false},
+	{"5.10", 4, "notsc", false},
+}
+
+func TestGuests(t *testing.T) {
+	for _, m := range matrix {
+		if !m.ci && soak() == 0 {
+			continue
+		}
+		t.Run(fmt.Sprintf("%s/%d/%s", m.kernel, m.vps, m.params), func(t *testing.T) {
+			checks := guest.Checks(m.vps)
+			p := start(t, programFlags(m.kernel, m.vps, m.params, checks...)...)
+			report := p.wait(t, handoff.OutcomePoweroff)
+			console := guest.Parse(p.out.String())
+			if err := console.Check(checks...); err != nil {
+				t.Error(err)
+			}
+			for _, note := range console.Notes {
+				t.Log(note)
+			}
+			checkReport(t, report, m.vps)
+		})
+	}
+}
+
+// programFlags boot the guest test program.
+func programFlags(kernel string, vps int, params string, checks ...string) []string {
+	return []string{
+		"--kernel", built.kernels[kernel], "--initrd", built.program, "--vps", strconv.Itoa(vps),
+		"--append", guest.Cmdline(vps, checks...) + " " + params, "--timeout", patience.String(),
+	}
+}

@@ -1,0 +1,149 @@
+package harness
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"keel/boot/handoff"
+	"keel/boot/qemu"
+)
+
+// patience separates a run that hangs from a busy machine. No test waits so long
+// for anything that it expects.
+const patience = 5 * time.Minute
+
+// Run is a "keel run" under way, without a terminal.
+type Run struct {
+	Cmd    *exec.Cmd
+	Name   string        // of the VM, unique; in the command line of all its processes
+	Ended  chan struct{} // closed when the tool has ended
+	stderr bytes.Buffer
+	dir    string
+}
+
+// Files of a run in its folder.
+const (
+	fileConsole = "console"
+	fileLog     = "log"
+	fileReport  = "report.json"
+	dirTemp     = "tmp"
+)
+
+// Start starts a run. The image is the release image, and the console a file,
+// unless the flags say otherwise.
+func (tool *Tool) Start(t *testing.T, flags ...string) *Run {
+	t.Helper()
+	r := &Run{
+		Name:  fmt.Sprintf("keel-test-%d-%d", os.Getpid(), time.Now().UnixNano()),
+		Ended: make(chan struct{}),
+		dir:   t.TempDir(),
+	}
+	if err := os.Mkdir(r.file(dirTemp), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.Cmd = exec.Command(tool.Path, append([]string{
+		"run", "--image", tool.Image, "--name", r.Name,
+		"--console", r.file(fileConsole), "--log", r.file(fileLog), "--json", r.file(fileReport),
+	}, flags...)...)
+	r.Cmd.Env = append(os.Environ(), "TMPDIR="+r.file(dirTemp))
+	r.Cmd.Stderr = &r.stderr
+	if err := r.Cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = r.Cmd.Wait() // the status is in ProcessState
+		close(r.Ended)
+	}()
+	t.Cleanup(func() { r.finish(t) })
+	return r
+}
+
+func (r *Run) file(name string) string { return filepath.Join(r.dir, name) }
+
+// Console returns what the guest has printed so far.
+func (r *Run) Console() string { return r.text(fileConsole) }
+
+// Log returns what the paravisor has logged so far.
+func (r *Run) Log() string { return r.text(fileLog) }
+
+// Stderr returns what the tool said. Preconditions: Ended is closed.
+func (r *Run) Stderr() string { return r.stderr.String() }
+
+func (r *Run) text(name string) string {
+	b, _ := os.ReadFile(r.file(name)) // a file that is not there yet is empty
+	return string(b)
+}
+
+// Until waits for a condition of a run that goes on.
+func (r *Run) Until(t *testing.T, what string, met func() bool) {
+	t.Helper()
+	for deadline := time.After(patience); !met(); {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-r.Ended:
+			if !met() {
+				t.Fatalf("the run ended without %s", what)
+			}
+		case <-deadline:
+			t.Fatalf("no %s within %v", what, patience)
+		}
+	}
+}
+
+// Wait waits for the end of the run and returns the report. It checks that the
+// tool ended as wanted, with one line on stderr unless the guest powered off, and
+// left nothing behind.
+func (r *Run) Wait(t *testing.T, want handoff.Outcome) qemu.Report {
+	t.Helper()
+	select {
+	case <-r.Ended:
+	case <-time.After(patience):
+		t.Fatalf("the run did not end within %v", patience)
+	}
+	if got := r.Cmd.ProcessState.ExitCode(); got != want.ExitCode() {
+		t.Errorf("exit status %d, want %d (%s)", got, want.ExitCode(), want)
+	}
+	said := r.Stderr()
+	if want == handoff.OutcomePoweroff && said != "" {
+		t.Errorf("stderr has %q", said)
+	}
+	if want != handoff.OutcomePoweroff && (strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "keel: ")) {
+		t.Errorf("stderr is not one line: %q", said)
+	}
+	r.CheckLeftovers(t)
+	var report qemu.Report
+	if err := json.Unmarshal([]byte(r.text(fileReport)), &report); err != nil {
+		t.Fatalf("report: %v", err)
+	}
+	if report.Outcome != want || report.ExitCode != want.ExitCode() {
+		t.Errorf("the report says %s, %d, want %s, %d", report.Outcome, report.ExitCode, want, want.ExitCode())
+	}
+	return report
+}
+
+// finish ends a run that a failed test left behind and shows what it said.
+func (r *Run) finish(t *testing.T) {
+	t.Helper()
+	_ = r.Cmd.Process.Signal(syscall.SIGTERM) // fails when it has ended
+	select {
+	case <-r.Ended:
+	case <-time.After(10 * time.Second):
+		_ = r.Cmd.Process.Kill()
+		<-r.Ended
+	}
+	if t.Failed() {
+		t.Logf("%q: %v\nstderr: %s\nreport: %s\nend of the console:\n%q\nend of the log:\n%s", r.Cmd.Args, r.Cmd.ProcessState,
+			r.Stderr(), r.text(fileReport), tail(r.Console(), 1000), tail(r.Log(), 4000))
+	}
+}
+
+// tail returns the last bytes of a text.
+func tail(s string, most int) string { return s[max(0, len(s)-most):] }

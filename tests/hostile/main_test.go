@@ -1,0 +1,44 @@
+// Package hostile attacks Keel from where its enemies are: as a guest, which must
+// end nothing but itself; as whoever supplies the files and the VM, who must be
+// told in one line what is wrong; and as whatever kills the tool, which must leave
+// nothing behind. Runs go one at a time.
+//
+// KEEL_IMAGE and KEEL_IMAGE_DEBUG name images to use in place of new ones.
+// KEEL_SOAK runs what takes too long for CI.
+package hostile
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"keel/tests/harness"
+)
+
+const root = "../.." // the module's folder
+
+// tool is what all tests run.
+var tool *harness.Tool
+
+// soak tells whether there is time for everything.
+var soak = os.Getenv("KEEL_SOAK") != ""
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "keel-hostile-tests-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		tool, err = harness.Build(ctx, root, dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cannot prepare the runs:", err)
+		return 1
+	}
+	return m.Run()
+}

@@ -1,0 +1,36 @@
+package hostile
+
+import (
+	"strings"
+	"testing"
+
+	"keel/boot/handoff"
+	"keel/paravisor"
+)
+
+// askPanic puts the word that makes the paravisor panic on the VTL2 kernel's
+// command line, as far as the image lets the host do so.
+var askPanic = []string{"--qemu-arg", "-append", "--qemu-arg", paravisor.PanicWord}
+
+// TestPanic checks that a defect of the paravisor has its own exit code, and that
+// its stack is in the log.
+func TestPanic(t *testing.T) {
+	guest := program{code: hangAll}
+	r := tool.Start(t, append([]string{"--image", tool.Debug(t), "--kernel", guest.write(t), "--mem", "128M", "--timeout", "60s"}, askPanic...)...)
+	report := r.Wait(t, handoff.OutcomeParavisorCrashed)
+	if report.GuestEntryMS == nil {
+		t.Error("the guest was not entered")
+	}
+	for _, want := range []string{"panic: ", paravisor.PanicWord, "goroutine ", "keel/vtl.(*vp).serve"} {
+		if !strings.Contains(r.Log(), want) {
+			t.Errorf("the log lacks %q", want)
+		}
+	}
+}
+
+// TestReleaseDoesNotPanic checks that the word means nothing to a release image.
+func TestReleaseDoesNotPanic(t *testing.T) {
+	guest := program{code: everyReset}
+	r := tool.Start(t, append([]string{"--kernel", guest.write(t), "--mem", "128M", "--timeout", "60s"}, askPanic...)...)
+	r.Wait(t, handoff.OutcomePoweroff)
+}
