@@ -1,0 +1,102 @@
+# Keel. "make help" lists the targets; "make run" and "make test" need nothing
+# but a Debian 12 or 13 with the network.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# An older Go fetches the release that go.mod asks for.
+export GOTOOLCHAIN ?= auto
+
+LINT     := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# How long each fuzz target runs; those that meet guests, images and
+# configurations first run longer than the rest.
+FUZZTIME      ?= 30s
+FUZZTIME_REST ?= 5s
+FUZZ_FIRST    := FuzzDispatch|FuzzLocalRegisters|FuzzIOAPIC|FuzzRead|FuzzParse|FuzzPlanBzImage|FuzzPlanVMLinux
+ARGS     ?=
+
+# Packages whose tests need a VM; all others are unit tests.
+VM_TESTS := keel/tests/boot keel/tests/hostile
+CI_BOOTS := keel/tests/boot
+
+# step NAME COMMAND: runs a command with a headline and the time it took.
+define step
+	@start=$$(date +%s); echo "== $(1)"; $(2) || { echo "== $(1): FAILED" >&2; exit 1; }; \
+	echo "== $(1): $$(( $$(date +%s) - start )) s"
+endef
+
+.PHONY: help deps build image run test unit boot hostile identical fuzz lint generate check-generate fmt soak bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
+
+deps: ## install the Debian packages that are missing, and say which and why
+	@.ci/deps
+
+build: deps ## build the command line tool as build/keel
+	@go build -o build/keel .
+
+image: build ## build the release and the debug image under build/
+	@build/keel image build
+	@build/keel image build --debug
+
+run: build ## boot a Debian guest beneath Keel; options: make run ARGS="--vps 4"
+	@build/keel image build
+	@build/keel run $(ARGS)
+
+test: deps ## everything that CI checks, guest boots included
+	$(call step,generated files are up to date,$(MAKE) check-generate)
+	$(call step,lint,$(MAKE) lint)
+	$(call step,images,$(MAKE) image)
+	$(call step,images are byte-identical,$(MAKE) identical)
+	$(call step,the hyperv kernel builds,go run ./kernelcfg/cmd/kernelcfg build hyperv)
+	$(call step,fuzzing,$(MAKE) fuzz)
+	$(call step,unit tests,$(MAKE) unit)
+	$(call step,guest boots,$(MAKE) boot)
+
+unit: ## unit tests, with the race detector
+	@go test -race -timeout 10m $$(go list ./... | grep -vxF $(VM_TESTS:%=-e %))
+
+boot: ## boot guests and check what they see
+	@go test -count=1 -p 1 -timeout 45m $(CI_BOOTS)
+
+hostile: ## guests and hosts that attack Keel
+	@go test -count=1 -p 1 -timeout 45m keel/tests/hostile
+
+identical: build ## build the release image again and compare
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	build/keel image build --out "$$dir"; \
+	cmp build/keel.igvm "$$dir/keel.igvm"
+
+# Two targets at a time, one worker each: their coverage is spread best that way.
+fuzz: ## run every fuzz target for FUZZTIME, or FUZZTIME_REST
+	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { f[n++] = $$1 } \
+		/^ok/ { for (i = 0; i < n; i++) print $$2, f[i], f[i] ~ /^($(FUZZ_FIRST))$$/ ? "$(FUZZTIME)" : "$(FUZZTIME_REST)"; n = 0 }' | \
+	xargs -P 2 -n 3 sh -c 'echo "fuzz $$0 $$1 $$2"; \
+		go test -timeout 10m -run "^$$1$$" -fuzz "^$$1$$" -fuzztime "$$2" -fuzzminimizetime 1x -parallel 1 "$$0"'
+
+lint: ## golangci-lint with the linters of STYLE
+	@$(LINT) run --timeout 15m
+
+generate: ## write the generated files again
+	@go generate ./...
+
+check-generate: ## fail when generating changes a file
+	@state() { git status --porcelain; git diff HEAD; }; before=$$(state | sha256sum); \
+	go generate ./...; \
+	[ "$$before" = "$$(state | sha256sum)" ] || { git status --short; echo "keel: generated files are stale: run make generate" >&2; exit 1; }
+
+fmt: ## format the Go files
+	@$(LINT) fmt
+
+soak: build ## every guest of the matrix, every attack, 30 boots in a row
+	@KEEL_SOAK=30 go test -count=1 -p 1 -timeout 4h -v $(VM_TESTS)
+
+bench: build ## measure Keel beside nested QEMU; results under tests/bench/results
+	@build/keel image build
+	@go run ./tests/bench $(ARGS)
+
+clean: ## remove what was built; the caches stay
+	@rm -rf build
