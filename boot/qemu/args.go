@@ -43,9 +43,9 @@ func arguments(m machine) []string {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 	}, cpu[m.accel]...)
 	args = append(args,
-		// The guest's VPs are threads in VTL2: they may outnumber these CPUs. A
-		// second CPU lets devices work while a single VP runs.
-		"-smp", strconv.Itoa(max(1, min(max(m.vps, 2), m.hostCPUs))),
+		// One CPU for Keel's own work, and as many for the guest's VPs as the host
+		// can run at once: VPs are threads in VTL2, which may share a CPU.
+		"-smp", strconv.Itoa(1+max(1, min(m.vps, m.hostCPUs))),
 		"-m", mib(vmMemory(m.memory)),
 	)
 	if m.loader == LoaderIGVM {

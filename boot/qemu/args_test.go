@@ -13,7 +13,7 @@ func TestArguments(t *testing.T) {
 		extra: []string{"-d", "int"},
 	}
 	want := strings.Fields(`-name guest=n1 -nodefaults -no-user-config -display none -no-reboot
-		-accel tcg,thread=multi -cpu EPYC-Rome,+svm -smp 2 -m 584M -machine q35 -bios qboot.rom -kernel /proc/self/fd/3
+		-accel tcg,thread=multi -cpu EPYC-Rome,+svm -smp 3 -m 584M -machine q35 -bios qboot.rom -kernel /proc/self/fd/3
 		-fw_cfg name=opt/keel/config,file=/proc/self/fd/4 -fw_cfg name=opt/keel/kernel,file=/proc/self/fd/5
 		-fw_cfg name=opt/keel/initrd,file=/proc/self/fd/6
 		-chardev socket,id=vtl2,fd=7 -serial chardev:vtl2 -device virtio-serial-pci,id=ports
@@ -35,8 +35,8 @@ func TestArgumentsVary(t *testing.T) {
 		"KVM":              {func(m *machine) { m.accel = AccelKVM }, "-accel kvm -cpu host", "tcg"},
 		"IGVM":             {func(m *machine) { m.loader = LoaderIGVM }, "-machine q35,igvm-cfg=igvm0 -object igvm-cfg,id=igvm0,file=/proc/self/fd/3", "-kernel"},
 		"no initrd":        {func(m *machine) { m.fds.initrd = 0 }, "opt/keel/kernel", "opt/keel/initrd"},
-		"fewer VPs":        {func(m *machine) { m.vps = 1 }, "-smp 2 ", "-smp 1 "},
-		"unknown host":     {func(m *machine) { m.hostCPUs = 0 }, "-smp 1 ", "-smp 0"},
+		"fewer VPs":        {func(m *machine) { m.vps = 1 }, "-smp 2 ", "-smp 3 "},
+		"unknown host":     {func(m *machine) { m.hostCPUs = 0 }, "-smp 2 ", "-smp 1"},
 		"memory and extra": {func(m *machine) { m.memory = MinMemory }, "-m 129M", "-d int"},
 	}
 	for name, tt := range tests {

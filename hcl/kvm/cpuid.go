@@ -1,34 +1,9 @@
 package kvm
 
 import (
-	"encoding/binary"
-
 	"keel/hcl"
 	"keel/hcl/abi/kvm"
-	"keel/hcl/sys"
 )
-
-// emulator is the signature of QEMU's processor emulation in the first leaf of
-// hypervisors.
-const (
-	leafHypervisor = 0x40000000
-	emulator       = "TCGTCGTCGTCG"
-)
-
-// emulated reports whether QEMU emulates the processor that this process runs
-// on. Its SVM, unlike that of hardware, lets a guest's XSETBV pass unseen: the
-// kernel beneath the guest would go on with the guest's XCR0, and lose the
-// registers that this does not name at the next switch between threads. There a
-// guest must not have XSAVE, without which KVM refuses CR4.OSXSAVE and the
-// processor XSETBV.
-func emulated() bool {
-	_, ebx, ecx, edx := sys.CPUID(leafHypervisor, 0)
-	var s [12]byte
-	binary.LittleEndian.PutUint32(s[0:], ebx)
-	binary.LittleEndian.PutUint32(s[4:], ecx)
-	binary.LittleEndian.PutUint32(s[8:], edx)
-	return string(s[:]) == emulator
-}
 
 // XSAVE and the features that build on it, by leaf (Intel SDM vol. 2, CPUID;
 // AMD64 APM vol. 3 appendix E).
@@ -47,7 +22,11 @@ const (
 	ecxXOP = 1<<11 | 1<<15 | 1<<16                              // XOP, LWP, FMA4
 )
 
-// withoutXSave removes XSAVE and what builds on it.
+// withoutXSave removes XSAVE and what builds on it. The SVM that QEMU emulates,
+// unlike that of hardware, lets a guest's XSETBV pass unseen: the kernel beneath
+// the guest would go on with the guest's XCR0, and lose the registers that this
+// does not name at the next switch between threads. There a guest must not have
+// XSAVE, without which KVM refuses CR4.OSXSAVE and the processor XSETBV.
 func withoutXSave(supported []hcl.CPUIDEntry) []hcl.CPUIDEntry {
 	out := make([]hcl.CPUIDEntry, 0, len(supported))
 	for _, e := range supported {

@@ -39,6 +39,9 @@ func (p *Partition) NewVP(config hcl.VPConfig) (hcl.VP, error) {
 	if len(config.CPUID) > maxCPUID {
 		return nil, fmt.Errorf("%w: %d CPUID entries, at most %d", ErrVP, len(config.CPUID), maxCPUID)
 	}
+	if err := leaveFirstCPU(); err != nil {
+		return nil, err
+	}
 	fd, err := sys.Ioctl(p.vm, kvm.CREATE_VCPU, uintptr(config.APICID))
 	if err != nil {
 		return nil, fmt.Errorf("%w: KVM_CREATE_VCPU %d: %w", ErrVP, config.APICID, err)

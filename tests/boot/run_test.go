@@ -32,7 +32,7 @@ type process struct {
 	stdin  io.WriteCloser
 	out    *screen
 	errors bytes.Buffer
-	files  struct{ report, log, tmp string }
+	files  struct{ report, log, vtl2, tmp string }
 	ended  chan struct{} // closed when the process has ended
 }
 
@@ -88,11 +88,12 @@ func launch(t *testing.T, terminal bool, flags []string) *process {
 		out:   &screen{changed: make(chan struct{}, 1)},
 		ended: make(chan struct{}),
 	}
-	p.files.report, p.files.log, p.files.tmp = filepath.Join(dir, "report.json"), filepath.Join(dir, "log"), filepath.Join(dir, "tmp")
+	p.files.report, p.files.log = filepath.Join(dir, "report.json"), filepath.Join(dir, "log")
+	p.files.vtl2, p.files.tmp = filepath.Join(dir, "vtl2"), filepath.Join(dir, "tmp")
 	if err := os.Mkdir(p.files.tmp, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"run", "--image", built.image, "--name", p.name, "--json", p.files.report, "--log", p.files.log}, flags...)
+	args := append([]string{"run", "--image", built.image, "--name", p.name, "--json", p.files.report, "--log", p.files.log, "--vtl2-log", p.files.vtl2}, flags...)
 	p.cmd = exec.Command(built.keel, args...)
 	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.files.tmp)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, &p.errors
@@ -156,9 +157,10 @@ func (p *process) finish(t *testing.T) {
 		return
 	}
 	log, _ := os.ReadFile(p.files.log)
+	vtl2, _ := os.ReadFile(p.files.vtl2)
 	report, _ := os.ReadFile(p.files.report)
-	t.Logf("flags: %q\nexit status: %v\nstderr: %s\nreport: %s\nend of the console:\n%s\nend of the log:\n%s",
-		p.cmd.Args, p.cmd.ProcessState, p.errors.String(), report, tail(p.out.String(), 60), tail(string(log), 40))
+	t.Logf("flags: %q\nexit status: %v\nstderr: %s\nreport: %s\nend of the console:\n%s\nend of the log:\n%s\nend of VTL2's kernel log:\n%s",
+		p.cmd.Args, p.cmd.ProcessState, p.errors.String(), report, tail(p.out.String(), 30), tail(string(log), 40), tail(string(vtl2), 100))
 }
 
 // tail returns the last lines of a text.
