@@ -224,7 +224,7 @@ func (p *Partition) SupportedCPUID() ([]hcl.CPUIDEntry, error) {
 		return nil, fmt.Errorf("%w: KVM_GET_SUPPORTED_CPUID: %w", ErrOpen, err)
 	}
 	supported := fromTable(t.entries[:min(t.count, maxCPUID)])
-	if emulated() {
+	if sys.Emulated() {
 		supported = withoutXSave(supported)
 	}
 	return supported, nil

@@ -39,8 +39,8 @@ func (p *Partition) NewVP(config hcl.VPConfig) (hcl.VP, error) {
 	if len(config.CPUID) > maxCPUID {
 		return nil, fmt.Errorf("%w: %d CPUID entries, at most %d", ErrVP, len(config.CPUID), maxCPUID)
 	}
-	if err := leaveFirstCPU(); err != nil {
-		return nil, err
+	if err := sys.LeaveFirstCPU(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrVP, err)
 	}
 	fd, err := sys.Ioctl(p.vm, kvm.CREATE_VCPU, uintptr(config.APICID))
 	if err != nil {

@@ -32,7 +32,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "peerinit: runs as PID 1 of the benchmark's VM only")
 		os.Exit(1)
 	}
-	runtime.LockOSThread() // fw_cfg grants port access to one thread
+	runtime.LockOSThread() // fw_cfg grants port access to one thread; QEMU inherits its CPUs
 	if err := run(); err != nil {
 		slog.Error("the peer failed", "error", err)
 	}
@@ -116,6 +116,10 @@ func (p *ports) nest(c *peer.Config) error {
 		return err
 	}
 	p.send(handoff.Event{Event: handoff.EventStart})
+	// As Keel's VPs do; for all of QEMU, whose VPs are not yet there to be moved.
+	if err := sys.LeaveFirstCPU(); err != nil {
+		return err
+	}
 	qemu := exec.Command(c.Args[0], c.Args[1:]...)
 	qemu.Env = []string{"PATH=/usr/bin"}
 	said := &listener{to: p.log, stopped: make(chan struct{})}
