@@ -39,9 +39,6 @@ func TestReboot(t *testing.T) {
 		{"i8042", "5.10", "reboot=k"},
 		{"cf9", "6.1", "reboot=p"},
 	}
-	if soak() == 0 {
-		tests = tests[:1]
-	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := start(t, programFlags(tt.kernel, 2, tt.params, guest.CheckReboot)...)

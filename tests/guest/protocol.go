@@ -64,7 +64,7 @@ func Checks(cpus int) []string {
 
 // Geometry of the serial pattern.
 const (
-	PatternBytes = 64 << 10
+	PatternBytes = 16 << 10
 	patternLine  = 128 // bytes of a line with its line feed
 	patternLines = PatternBytes / patternLine
 )
