@@ -19,7 +19,6 @@ ARGS     ?=
 
 # Packages whose tests need a VM; all others are unit tests.
 VM_TESTS := keel/tests/boot keel/tests/hostile
-CI_BOOTS := keel/tests/boot
 
 # step NAME COMMAND: runs a command with a headline and the time it took.
 define step
@@ -55,15 +54,16 @@ test: deps ## everything that CI checks, guest boots included
 	$(call step,fuzzing,$(MAKE) fuzz)
 	$(call step,unit tests,$(MAKE) unit)
 	$(call step,guest boots,$(MAKE) boot)
+	$(call step,attacks,$(MAKE) hostile)
 
 unit: ## unit tests, with the race detector
 	@go test -race -timeout 10m $$(go list ./... | grep -vxF $(VM_TESTS:%=-e %))
 
 boot: ## boot guests and check what they see
-	@go test -count=1 -p 1 -timeout 45m $(CI_BOOTS)
+	@go test -count=1 -timeout 45m keel/tests/boot
 
 hostile: ## guests and hosts that attack Keel
-	@go test -count=1 -p 1 -timeout 45m keel/tests/hostile
+	@go test -count=1 -timeout 45m keel/tests/hostile
 
 identical: build ## build the release image again and compare
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
