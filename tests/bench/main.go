@@ -41,7 +41,7 @@ func main() {
 	flag.StringVar(&f.kernel, "kernel", "", "guest kernel (default Debian's 6.1 cloud kernel)")
 	flag.StringVar(&f.out, "out", "tests/bench/results", "folder for the results")
 	flag.StringVar(&f.only, "only", "", "measure only the sides whose name contains this; writes no results, prints consoles")
-	flag.DurationVar(&f.timeout, "timeout", 90*time.Second, "for one boot")
+	flag.DurationVar(&f.timeout, "timeout", 3*time.Minute, "for one boot")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
