@@ -74,8 +74,7 @@ identical: build ## build the release image again and compare
 fuzz: ## run every fuzz target for FUZZTIME, or FUZZTIME_REST
 	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { f[n++] = $$1 } \
 		/^ok/ { for (i = 0; i < n; i++) print $$2, f[i], f[i] ~ /^($(FUZZ_FIRST))$$/ ? "$(FUZZTIME)" : "$(FUZZTIME_REST)"; n = 0 }' | \
-	xargs -P 2 -n 3 sh -c 'echo "fuzz $$0 $$1 $$2"; \
-		go test -timeout 10m -run "^$$1$$" -fuzz "^$$1$$" -fuzztime "$$2" -fuzzminimizetime 1x -parallel 1 "$$0"'
+	xargs -P 2 -n 3 .ci/fuzz
 
 lint: ## golangci-lint with the linters of STYLE
 	@$(LINT) run --timeout 15m
