@@ -52,8 +52,8 @@ func TestTranscriptCheck(t *testing.T) {
 		{"all well", pass + pattern(-1) + serial + done, ""},
 		{"no result", pattern(-1) + serial + done, "pit: no result"},
 		{"failed", "KEEL-GUEST result FAIL pit stands still\r\n" + pattern(-1) + serial + done, "pit: stands still"},
-		{"a line is lost", pass + pattern(100) + serial + done, "100 of 512"},
-		{"a byte is lost", pass + strings.Replace(pattern(-1), "!", "", 1) + serial + done, "of 512"},
+		{"a line is lost", pass + pattern(100) + serial + done, "100 of 128"},
+		{"a byte is lost", pass + strings.Replace(pattern(-1), "!", "", 1) + serial + done, "of 128"},
 		{"the end is missing", pass + pattern(-1) + serial, "end"},
 	}
 	for _, tt := range tests {
