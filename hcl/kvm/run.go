@@ -45,7 +45,11 @@ func (vp *VP) enter() (hcl.Exit, error) {
 	default:
 		return hcl.Exit{}, fmt.Errorf("%w: KVM_RUN: %w", ErrRun, errno)
 	}
-	switch reason := vp.u32(kvm.RunExitReason); reason {
+	reason := vp.u32(kvm.RunExitReason)
+	if reason != kvm.EXIT_INTERNAL_ERROR {
+		vp.redelivered = false
+	}
+	switch reason {
 	case kvm.EXIT_IO:
 		return vp.exitPIO()
 	case kvm.EXIT_MMIO:
@@ -72,7 +76,7 @@ func (vp *VP) enter() (hcl.Exit, error) {
 	case kvm.EXIT_SHUTDOWN:
 		return hcl.Exit{Kind: hcl.ExitShutdown}, nil
 	case kvm.EXIT_INTERNAL_ERROR:
-		return hcl.Exit{Kind: hcl.ExitEmulationFailed, Value: uint64(vp.u32(kvm.RunInternalSuberror))}, nil
+		return vp.exitInternalError(), nil
 	case kvm.EXIT_FAIL_ENTRY:
 		return hcl.Exit{}, fmt.Errorf("%w: entry failed, hardware reason %#x", ErrRun, vp.u64(kvm.RunFailReason))
 	default:
@@ -93,6 +97,19 @@ func (vp *VP) settle() {
 	vp.errno = sys.Enter(vp.fd, kvm.RUN)
 	vp.run[kvm.RunImmediateExit] = 0
 	vp.early = vp.errno != unix.EINTR
+}
+
+// exitInternalError handles what KVM cannot go on with. KVM does not emulate an
+// access by the delivery of an event, and takes what QEMU's emulation of SVM
+// leaves of the last event for one under way: the next entry clears that, so
+// once is no failure.
+func (vp *VP) exitInternalError() hcl.Exit {
+	reason := vp.u32(kvm.RunInternalSuberror)
+	if reason == kvm.INTERNAL_ERROR_DELIVERY_EV && !vp.redelivered {
+		vp.redelivered = true
+		return hcl.Exit{Kind: hcl.ExitKick}
+	}
+	return hcl.Exit{Kind: hcl.ExitEmulationFailed, Value: uint64(reason)}
 }
 
 // exitPIO reads a port access. String instructions move several units; their

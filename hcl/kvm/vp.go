@@ -27,6 +27,8 @@ type VP struct {
 	// return.
 	unsettled, early bool
 	errno            unix.Errno
+	// redelivered is set while KVM gets a second chance to deliver an event.
+	redelivered bool
 }
 
 var _ hcl.VP = (*VP)(nil)

@@ -123,6 +123,8 @@ const (
 	EXIT_X86_RDMSR       = C.KVM_EXIT_X86_RDMSR
 	EXIT_X86_WRMSR       = C.KVM_EXIT_X86_WRMSR
 	EXIT_IO_OUT          = C.KVM_EXIT_IO_OUT
+
+	INTERNAL_ERROR_DELIVERY_EV = C.KVM_INTERNAL_ERROR_DELIVERY_EV
 )
 
 // Offsets into struct kvm_run, in bytes.

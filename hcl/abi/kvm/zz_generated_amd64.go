@@ -188,6 +188,8 @@ const (
 	EXIT_X86_RDMSR       = 0x1d
 	EXIT_X86_WRMSR       = 0x1e
 	EXIT_IO_OUT          = 0x1
+
+	INTERNAL_ERROR_DELIVERY_EV = 0x3
 )
 
 const (
