@@ -100,9 +100,10 @@ func (vp *VP) settle() {
 }
 
 // exitInternalError handles what KVM cannot go on with. KVM does not emulate an
-// access by the delivery of an event, and takes what QEMU's emulation of SVM
-// leaves of the last event for one under way: the next entry clears that, so
-// once is no failure.
+// access by the delivery of an event, and sees one under way when EXITINTINFO has
+// a type (AMD64 APM vol. 2 §15.7.2), even without the valid bit. QEMU's emulation
+// of SVM leaves the type of the guest's last exception there; the next entry
+// clears it, so once in a row is no failure.
 func (vp *VP) exitInternalError() hcl.Exit {
 	reason := vp.u32(kvm.RunInternalSuberror)
 	if reason == kvm.INTERNAL_ERROR_DELIVERY_EV && !vp.redelivered {
