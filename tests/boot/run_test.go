@@ -23,7 +23,7 @@ import (
 
 // patience is how long a test waits for something that a guest does. It only
 // separates a hang from a busy machine.
-const patience = 5 * time.Minute
+const patience = 8 * time.Minute
 
 // process is a running "keel run".
 type process struct {
