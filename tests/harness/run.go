@@ -34,6 +34,7 @@ const (
 	fileConsole = "console"
 	fileLog     = "log"
 	fileReport  = "report.json"
+	fileVTL2    = "vtl2"
 	dirTemp     = "tmp"
 )
 
@@ -52,6 +53,7 @@ func (tool *Tool) Start(t *testing.T, flags ...string) *Run {
 	r.Cmd = exec.Command(tool.Path, append([]string{
 		"run", "--image", tool.Image, "--name", r.Name,
 		"--console", r.file(fileConsole), "--log", r.file(fileLog), "--json", r.file(fileReport),
+		"--vtl2-log", r.file(fileVTL2),
 	}, flags...)...)
 	r.Cmd.Env = append(os.Environ(), "TMPDIR="+r.file(dirTemp))
 	r.Cmd.Stderr = &r.stderr
@@ -140,8 +142,9 @@ func (r *Run) finish(t *testing.T) {
 		<-r.Ended
 	}
 	if t.Failed() {
-		t.Logf("%q: %v\nstderr: %s\nreport: %s\nend of the console:\n%q\nend of the log:\n%s", r.Cmd.Args, r.Cmd.ProcessState,
-			r.Stderr(), r.text(fileReport), tail(r.Console(), 1000), tail(r.Log(), 4000))
+		t.Logf("%q: %v\nstderr: %s\nreport: %s\nend of the console:\n%q\nend of the log:\n%s\nend of VTL2's kernel log:\n%s",
+			r.Cmd.Args, r.Cmd.ProcessState, r.Stderr(), r.text(fileReport),
+			tail(r.Console(), 1000), tail(r.Log(), 4000), tail(r.text(fileVTL2), 8000))
 	}
 }
 

@@ -40,8 +40,8 @@ func Build(ctx context.Context, root, dir string) (*Tool, error) {
 	return t, err
 }
 
-// Debug returns the debug image. It is made for the first test that wants it,
-// because its kernel is another one.
+// Debug returns the debug image. It is made for the first test that wants it: few
+// do.
 func (t *Tool) Debug(tb testing.TB) string {
 	tb.Helper()
 	image, err := t.debug()
