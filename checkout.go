@@ -47,10 +47,11 @@ func checkout() (string, error) {
 
 // cmdlines are the measured command lines of the VTL2 kernel. It restarts at a
 // panic, which ends the VM: QEMU runs with -no-reboot. On a busy host a virtual
-// timer may miss what the kernel's check of it expects, so there is none.
+// timer may miss what the kernel's check of it expects, so there is none. Devices
+// interrupt the first CPU, which the launcher adds for Keel's own work.
 var cmdlines = map[initramfs.Flavour]string{
-	initramfs.Release: "console=ttyS0 quiet tsc=reliable no_timer_check swiotlb=512 kvm.mmio_caching=N panic=-1 oops=panic",
-	initramfs.Debug:   "console=ttyS0 tsc=reliable no_timer_check swiotlb=512 kvm.mmio_caching=N panic=-1 oops=panic",
+	initramfs.Release: "console=ttyS0 quiet irqaffinity=0 tsc=reliable no_timer_check swiotlb=512 kvm.mmio_caching=N panic=-1 oops=panic",
+	initramfs.Debug:   "console=ttyS0 irqaffinity=0 tsc=reliable no_timer_check swiotlb=512 kvm.mmio_caching=N panic=-1 oops=panic",
 }
 
 // buildImage makes an image of the checkout at root. An empty kernel is the

@@ -264,8 +264,8 @@ func TestKernelIsEntered(t *testing.T) {
 		append string
 		want   string
 	}{
-		{"qboot.rom", false, "init=/bin/sh", "console=ttyS0"},
-		{"bios-256k.bin", true, "debug", "console=ttyS0 debug"},
+		{"qboot.rom", false, "init=/bin/sh", "console=ttyS0 mitigations=off"},
+		{"bios-256k.bin", true, "debug", "console=ttyS0 mitigations=off debug"},
 	} {
 		o := testOptions(t)
 		o.Debug = tt.debug

@@ -51,6 +51,8 @@ type CPUIDEntry struct {
 type VP interface {
 	// Run enters the guest and returns with the reason why it was left. The
 	// error means that the substrate broke, never that the guest misbehaved.
+	// It returns ExitKick also when Go's runtime wants the thread: a guest that
+	// never leaves by itself must not hold up the collector.
 	// Exits that ask for data are answered by filling Exit.Data, or by
 	// CompleteMSR, before the next Run.
 	Run() (Exit, error)

@@ -1,6 +1,7 @@
 package paravisor
 
 import (
+	"log/slog"
 	"time"
 
 	"keel/hcl"
@@ -21,6 +22,7 @@ import (
 	"keel/vtl"
 	"keel/vtl/apic"
 	"keel/vtl/bus"
+	"keel/vtl/cpuid"
 	"keel/vtl/guestmem"
 	"keel/vtl/irq"
 )
@@ -36,16 +38,25 @@ type machine struct {
 	resetters  []bus.Resetter // every chip
 	tables     []acpi.Blob    // written before each start
 	rsdp       x86.GPA
+	// tellsFrequency says that the guest learns from CPUID how fast its clock is.
+	tellsFrequency bool
 }
 
 // build composes the machine on a partition.
-func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config) (*machine, error) {
+func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, log *slog.Logger) (*machine, error) {
 	if err := memory.Map(partition); err != nil {
 		return nil, buildError(err)
 	}
-	m := &machine{memory: memory}
+	supported, err := partition.SupportedCPUID()
+	if err != nil {
+		return nil, buildError(err)
+	}
+	m := &machine{memory: memory, tellsFrequency: cpuid.TellsFrequency(supported)}
 	var pics *pic.PIC
-	var err error
+	var observe func(int, hcl.Exit)
+	if c.TraceExits {
+		observe = logExits(log)
+	}
 	m.guest, err = vtl.New(vtl.Config{
 		Partition: partition, VPs: c.VPs, Ports: &m.ports, Memory: &m.mmio,
 		ExtINT: func() irq.Vector { return pics.Acknowledge() },
@@ -53,6 +64,7 @@ func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config) (
 		Firmware: func(vp hcl.VP) error {
 			return vp.SetMSR(x86.IA32_MTRR_DEF_TYPE, x86.MTRR_DEF_TYPE_ENABLED_WB)
 		},
+		Observe: observe,
 	})
 	if err != nil {
 		return nil, buildError(err)
@@ -184,7 +196,11 @@ func (m *machine) boot(p *payload, commandLine string, entering func()) (vtl.End
 			return vtl.End{}, err
 		}
 	}
-	entry, err := p.load(guestload.Boot{CommandLine: commandLine, RSDP: m.rsdp})
+	boot := guestload.Boot{CommandLine: commandLine, RSDP: m.rsdp}
+	if !m.tellsFrequency {
+		boot.Hints = clockHint(commandLine, m.guest.TSCHz())
+	}
+	entry, err := p.load(boot)
 	if err != nil {
 		return vtl.End{}, err
 	}

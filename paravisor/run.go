@@ -134,7 +134,7 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if k.payload, err = plan(env.Files, memory, granule, memoryMap(memory), c); err != nil {
 		return nil, err
 	}
-	if k.machine, err = build(partition, memory, c); err != nil {
+	if k.machine, err = build(partition, memory, c, env.Log); err != nil {
 		return nil, err
 	}
 	return k, nil

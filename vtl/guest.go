@@ -38,6 +38,9 @@ type Config struct {
 	// Firmware sets registers that firmware would have set, on every VP after
 	// each reset.
 	Firmware func(vp hcl.VP) error
+	// Observe, unless it is nil, sees every exit once it is answered, on the VP's
+	// thread. Data is valid until it returns.
+	Observe func(vp int, e hcl.Exit)
 }
 
 // Guest is a guest and its virtual processors.
@@ -90,6 +93,10 @@ func (g *Guest) Start() error {
 		return v.create(hcl.VPConfig{Index: v.index, APICID: id, CPUID: machine.Build(supported, id)})
 	})
 }
+
+// TSCHz is the frequency of the guest's time stamp counter, 0 when it is unknown.
+// Preconditions: Start succeeded.
+func (g *Guest) TSCHz() uint64 { return g.tscHz }
 
 // Run resets the guest, lets boot set the bootstrap processor's registers, and
 // runs until the guest ends. The error means that the substrate broke.

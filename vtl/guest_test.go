@@ -2,7 +2,9 @@ package vtl
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -317,6 +319,25 @@ func TestTSCToTimeSaturates(t *testing.T) {
 	}
 	if got := g.TSCToTime(0, g.TSC(0)+fakeHz); got < now+9e8 || got > g.Now()+11e8 {
 		t.Errorf("a second ahead is at %d, now is %d", got, now)
+	}
+}
+
+func TestObserveSeesAnsweredExits(t *testing.T) {
+	answer := make([]byte, 1)
+	g, _, ports, _ := newFake(t, func(_ *fakeVP, turn int) (hcl.Exit, error) {
+		if turn == 0 {
+			return pio(0x20, false, 1, answer), nil
+		}
+		return powerOff()
+	})
+	mapPorts(t, g, ports, &scratch{value: 0x5a})
+	var seen []string
+	g.config.Observe = func(vp int, e hcl.Exit) { seen = append(seen, fmt.Sprintf("%d %v %#x", vp, e.Kind, e.Data)) }
+	if _, err := g.Run(func(hcl.VP) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"0 pio 0x5a", "0 pio 0x01"}; !slices.Equal(seen, want) {
+		t.Errorf("observed %q, want %q", seen, want)
 	}
 }
 

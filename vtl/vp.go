@@ -121,6 +121,9 @@ func (v *vp) loop() error {
 		v.exits[exit.Kind].Add(1)
 		v.dispatch(&exit)
 		v.rip = exit.RIP
+		if observe := v.guest.config.Observe; observe != nil {
+			observe(v.index, exit)
+		}
 	}
 }
 

@@ -107,6 +107,7 @@ type request struct {
 	hostCmdline string
 	cmdline     string
 	rsdp        uint64
+	emulated    uint32
 }
 
 // answer is what shim_build gives.
@@ -129,7 +130,7 @@ func (h *harness) build(tb testing.TB, r request) answer {
 	}
 	const hostBytes = 8 + 2048
 	host := padded(append(make([]byte, 8), r.hostCmdline...), hostBytes)
-	b := h.ask(tb, 4+3*pageSize, 'B', &r.info, padded(memory, pageSize), r.vps, host, padded([]byte(r.cmdline), 2048), r.rsdp)
+	b := h.ask(tb, 4+3*pageSize, 'B', &r.info, padded(memory, pageSize), r.vps, host, padded([]byte(r.cmdline), 2048), r.rsdp, r.emulated)
 	return answer{
 		reason: binary.LittleEndian.Uint32(b), bootParams: b[4:][:pageSize],
 		handoff: b[4+pageSize:][:pageSize], cmdline: b[4+2*pageSize:],

@@ -85,6 +85,7 @@ func TestRefusals(t *testing.T) {
 		{"control wraps", func(r *request) { r.info.Control.Size = 1<<64 - 0x1000 }, imageNotRAM},
 		{"command line full", func(r *request) { r.cmdline = strings.Repeat("a", 2047) }, ok},
 		{"command line without end", func(r *request) { r.cmdline = strings.Repeat("a", 2048) }, cmdlineTooLong},
+		{"command line full on an emulated processor", func(r *request) { r.cmdline, r.emulated = strings.Repeat("a", 2047), 1 }, cmdlineTooLong},
 		{"host ignored", func(r *request) { r.hostCmdline = strings.Repeat("b", 2048) }, ok},
 		{"host too long", func(r *request) {
 			r.info.Flags, r.hostCmdline = handoff.FlagDebug, strings.Repeat("b", 2048)
@@ -231,17 +232,24 @@ func TestCommandLine(t *testing.T) {
 	tests := []struct {
 		measured, host string
 		flags          handoff.Flags
+		emulated       uint32
+		platform       handoff.Platform
 		want           string
 	}{
-		{"quiet", "init=/bin/sh", 0, "quiet"},
-		{"quiet", "init=/bin/sh", handoff.FlagDebug, "quiet init=/bin/sh"},
-		{"quiet", "", handoff.FlagDebug, "quiet"},
-		{"", "", 0, ""},
-		{strings.Repeat("a", 1000), strings.Repeat("b", 1046), handoff.FlagDebug, strings.Repeat("a", 1000) + " " + strings.Repeat("b", 1046)},
+		{"quiet", "init=/bin/sh", 0, 0, 0, "quiet"},
+		{"quiet", "init=/bin/sh", handoff.FlagDebug, 0, 0, "quiet init=/bin/sh"},
+		{"quiet", "", handoff.FlagDebug, 0, 0, "quiet"},
+		{"", "", 0, 0, 0, ""},
+		{strings.Repeat("a", 1000), strings.Repeat("b", 1046), handoff.FlagDebug, 0, 0, strings.Repeat("a", 1000) + " " + strings.Repeat("b", 1046)},
+		{"quiet", "", 0, 1, 0, "quiet mitigations=off"},
+		{"quiet", "x", handoff.FlagDebug, 1, 0, "quiet mitigations=off x"},
+		{"quiet", "", 0, 1, handoff.PlatformSNP, "quiet"},
+		{"quiet", "", 0, 1, handoff.PlatformTDX, "quiet"},
 	}
 	for _, tt := range tests {
 		r := good()
 		r.cmdline, r.hostCmdline, r.info.Flags = tt.measured, tt.host, tt.flags
+		r.emulated, r.info.Platform = tt.emulated, tt.platform
 		a := h.build(t, r)
 		text, _, found := bytes.Cut(a.cmdline, []byte{0})
 		if a.reason != ok || !found || string(text) != tt.want {

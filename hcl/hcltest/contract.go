@@ -3,6 +3,7 @@ package hcltest
 import (
 	"bytes"
 	"encoding/binary"
+	"runtime"
 	"testing"
 	"time"
 
@@ -179,6 +180,25 @@ var contract = []struct {
 		}
 		if e, err := m.vp.Run(); err != nil || e.Kind != hcl.ExitKick {
 			m.t.Fatalf("%v, %v, want the kick that was sent early", e.Kind, err)
+		}
+	}},
+	{"collector beside a busy guest", func(m *machine) {
+		m.start(0xeb, 0xfe) // jmp $
+		done := make(chan struct{})
+		go func() {
+			runtime.GC() // stops every thread of Go, or never ends
+			close(done)
+			m.vp.Kick()
+		}()
+		for collected := false; !collected; {
+			if e, err := m.vp.Run(); err != nil || e.Kind != hcl.ExitKick {
+				m.t.Fatalf("%v, %v, want a kick", e.Kind, err)
+			}
+			select {
+			case <-done:
+				collected = true
+			default:
+			}
 		}
 	}},
 	{"triple fault", func(m *machine) {

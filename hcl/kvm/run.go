@@ -14,7 +14,7 @@ import (
 
 // Run enters the guest. It returns, by KVM's exit reason:
 //
-//	EINTR, EAGAIN     ExitKick (the kick is consumed)
+//	EINTR, EAGAIN     ExitKick (a kick, which is consumed, or Go's preemption)
 //	IO                ExitPIO, Data in the shared run area
 //	MMIO              ExitMMIO, Data in the run page
 //	X86_RDMSR, _WRMSR ExitMSRRead, ExitMSRWrite

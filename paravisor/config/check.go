@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"log/slog"
-	"math"
 
 	"keel/boot/handoff"
 	"keel/paravisor/config/configpb"
@@ -43,26 +42,6 @@ func checkVPs(c *Config, m *configpb.Config) error {
 		return bad(handoff.OutcomeBadVPCount, fmt.Sprintf("ask for 1 to %d", MaxVPs), "vps = %d is impossible", n)
 	}
 	c.VPs = int(m.GetVps())
-	t := m.GetTopology()
-	if t == nil {
-		c.Topology = Topology{Sockets: 1, CoresPerSocket: c.VPs, ThreadsPerCore: 1}
-		return nil
-	}
-	// Each factor is bounded before they are multiplied.
-	product := uint32(1)
-	for _, f := range []uint32{t.GetSockets(), t.GetCoresPerSocket(), t.GetThreadsPerCore()} {
-		if f < 1 || f > MaxVPs {
-			product = math.MaxUint32
-			break
-		}
-		product *= f
-	}
-	if product != m.GetVps() {
-		return bad(handoff.OutcomeBadVPCount, "make sockets x cores x threads equal the number of VPs",
-			"topology of %d sockets x %d cores x %d threads does not hold %d VPs",
-			t.GetSockets(), t.GetCoresPerSocket(), t.GetThreadsPerCore(), c.VPs)
-	}
-	c.Topology = Topology{int(t.GetSockets()), int(t.GetCoresPerSocket()), int(t.GetThreadsPerCore())}
 	return nil
 }
 

@@ -63,13 +63,6 @@ func toProto(c *Config) *configpb.Config {
 		LogJson:     c.LogJSON,
 		TraceExits:  c.TraceExits,
 	}
-	if t := c.Topology; t != (Topology{}) {
-		m.Topology = &configpb.Topology{
-			Sockets:        uint32(t.Sockets),
-			CoresPerSocket: uint32(t.CoresPerSocket),
-			ThreadsPerCore: uint32(t.ThreadsPerCore),
-		}
-	}
 	m.LogLevel, m.ConsoleMode = -1, -1 // refused unless the value has a name
 	for name, level := range levels {
 		if level == c.LogLevel && name != configpb.LogLevel_LOG_LEVEL_UNSPECIFIED {

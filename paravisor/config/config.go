@@ -32,7 +32,6 @@ const (
 type Config struct {
 	GuestName   string
 	VPs         int
-	Topology    Topology
 	Memory      uint64 // guest RAM in bytes
 	CommandLine string
 	KernelSize  uint64 // bytes
@@ -42,12 +41,6 @@ type Config struct {
 	LogJSON     bool
 	Console     Console
 	TraceExits  bool // log every guest exit
-}
-
-// Topology arranges the VPs; the product of its numbers is the number of VPs.
-// The zero value stands for one socket with one thread a core.
-type Topology struct {
-	Sockets, CoresPerSocket, ThreadsPerCore int
 }
 
 // Console says what the host may do with the guest's console.

@@ -16,7 +16,6 @@ func good() *Config {
 	return &Config{
 		GuestName:   "web",
 		VPs:         4,
-		Topology:    Topology{Sockets: 2, CoresPerSocket: 1, ThreadsPerCore: 2},
 		Memory:      512 << 20,
 		CommandLine: "console=ttyS0 panic=-1",
 		KernelSize:  8 << 20,
@@ -50,7 +49,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Config{VPs: 2, Topology: Topology{1, 2, 1}, Memory: 64 << 20, KernelSize: 1}
+	want := &Config{VPs: 2, Memory: 64 << 20, KernelSize: 1}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -88,7 +87,7 @@ func TestRefusedText(t *testing.T) {
 		{"number as text", `{"vps":"many"}`, "vps"},
 		{"negative", `{"vps":-1}`, "vps"},
 		{"too large for its type", `{"memoryBytes":"18446744073709551616"}`, "memoryBytes"},
-		{"deep", strings.Repeat(`{"topology":`, 100), "line 1"},
+		{"deep", strings.Repeat(`{"guestName":`, 100), "line 1"},
 		{"not UTF-8", "{\"guestName\":\"\xff\"}", "UTF-8"},
 	}
 	for _, c := range cases {
@@ -109,9 +108,6 @@ func TestRefusedValues(t *testing.T) {
 		{"no VP", func(c *Config) { c.VPs = 0 }, handoff.OutcomeBadVPCount, "vps = 0"},
 		{"17 VPs", func(c *Config) { c.VPs = 17 }, handoff.OutcomeBadVPCount, "vps = 17"},
 		{"negative VPs", func(c *Config) { c.VPs = -1 }, handoff.OutcomeBadVPCount, "vps = "},
-		{"topology too small", func(c *Config) { c.Topology.Sockets = 1 }, handoff.OutcomeBadVPCount, "does not hold 4"},
-		{"topology overflows", func(c *Config) { c.Topology = Topology{1 << 16, 1 << 16, 4} }, handoff.OutcomeBadVPCount, "topology"},
-		{"topology with a zero", func(c *Config) { c.Topology.ThreadsPerCore = 0 }, handoff.OutcomeBadVPCount, "topology"},
 		{"little memory", func(c *Config) { c.Memory = 62 << 20 }, handoff.OutcomeTooLittleMemory, "memoryBytes"},
 		{"much memory", func(c *Config) { c.Memory = 65 << 30 }, handoff.OutcomeBadConfig, "memoryBytes"},
 		{"odd memory", func(c *Config) { c.Memory = 65 << 20 }, handoff.OutcomeBadConfig, "2 MiB"},
@@ -200,7 +196,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add([]byte(`{"vps":1,"memoryBytes":67108864,"kernelSize":"1e3"}`))
-	f.Add([]byte(`{"topology":null,"logLevel":1}`))
+	f.Add([]byte(`{"guestName":null,"logLevel":1}`))
 	f.Add([]byte(`{"commandLine":"\u0000"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse(data, Release())

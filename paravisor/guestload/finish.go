@@ -2,6 +2,7 @@ package guestload
 
 import (
 	"fmt"
+	"strings"
 
 	"keel/boot/handoff"
 	"keel/hcl"
@@ -28,6 +29,7 @@ const (
 // Boot is what the loader tells the kernel besides the files.
 type Boot struct {
 	CommandLine string
+	Hints       string  // further parameters, left out where they do not fit
 	RSDP        x86.GPA // ACPI root pointer, 0 when there is none
 }
 
@@ -50,6 +52,10 @@ func (k *Kernel) Finish(mem Memory, b Boot) (Entry, error) {
 			Remedy:  "shorten it",
 		}
 	}
+	line := b.CommandLine
+	if hinted := strings.TrimPrefix(line+" "+b.Hints, " "); b.Hints != "" && uint64(len(hinted)) <= k.maxCommand {
+		line = hinted
+	}
 	params, err := k.bootParams(b)
 	if err != nil {
 		return Entry{}, err
@@ -59,7 +65,7 @@ func (k *Kernel) Finish(mem Memory, b Boot) (Entry, error) {
 		data []byte
 	}{
 		{bootParamsGPA, params},
-		{commandGPA, append([]byte(b.CommandLine), 0)},
+		{commandGPA, append([]byte(line), 0)},
 		{gdtGPA, gdt()},
 		{pageTablesGPA, identityMap()},
 	}

@@ -170,3 +170,24 @@ func TestFinishFails(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestHintsGiveWay(t *testing.T) {
+	k := planned(t, mem256())
+	for _, tt := range []struct{ line, hints, want string }{
+		{"quiet", "", "quiet"},
+		{"quiet", "tsc=reliable", "quiet tsc=reliable"},
+		{"", "tsc=reliable", "tsc=reliable"},
+		{strings.Repeat("a", 2040), "b=12345", strings.Repeat("a", 2040)}, // one byte too many
+		{strings.Repeat("a", 2040), "b=1234", strings.Repeat("a", 2040) + " b=1234"},
+	} {
+		mem := make(ram, 256<<20)
+		e, err := k.Finish(mem, Boot{CommandLine: tt.line, Hints: tt.hints})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := le.Uint32(mem[e.Registers.RSI+0x228:])
+		if got := string(mem[at:][:len(tt.want)+1]); got != tt.want+"\x00" {
+			t.Errorf("%.20q with %q became %.40q", tt.line, tt.hints, got)
+		}
+	}
+}

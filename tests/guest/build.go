@@ -29,6 +29,6 @@ func Initrd(ctx context.Context, root string) ([]byte, error) {
 // guest with that many CPUs. The HPET, where a machine has one, would take the PIT's
 // interrupt away from the check "nmi".
 func Cmdline(cpus int, checks ...string) string {
-	return fmt.Sprintf("console=ttyS0 panic=-1 iomem=relaxed hpet=disable %s=%d %s=%s",
+	return fmt.Sprintf("console=ttyS0 quiet panic=-1 iomem=relaxed hpet=disable %s=%d %s=%s",
 		paramVPs, cpus, paramTest, strings.Join(checks, ","))
 }

@@ -72,16 +72,14 @@ func checkDrift(*machine) (string, error) {
 }
 
 // nextSecond waits for the RTC's next second and returns the moment at which it
-// began.
+// began: after the reading that last showed the old second was asked for, and
+// before the one that showed the new second came.
 func nextSecond(rtc *os.File) (moment, time.Time, error) {
-	var at moment
 	begin := monotonic()
+	at := moment{from: begin}
 	old, err := readRTC(rtc)
 	for err == nil {
-		at.from = at.to
-		if at.from == 0 {
-			at.from = begin
-		}
+		asked := monotonic()
 		var now time.Time
 		now, err = readRTC(rtc)
 		at.to = monotonic()
@@ -91,7 +89,7 @@ func nextSecond(rtc *os.File) (moment, time.Time, error) {
 		if at.to-begin > stall {
 			return at, now, errors.New("the RTC stands still")
 		}
-		at.to = monotonic()
+		at.from = asked
 		time.Sleep(2 * time.Millisecond)
 	}
 	return at, old, err

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"keel/hcl/sys"
 )
 
 const (
@@ -189,7 +191,7 @@ func readOthers(events []int, from int) (calls int, err error) {
 		}
 		var last uint64
 		for range 100 {
-			if n, err := unix.Read(fd, value[:]); err != nil || n != len(value) {
+			if n, err := sys.ReadNow(fd, value[:]); err != nil || n != len(value) {
 				return calls, fmt.Errorf("read of a performance event: %d bytes, %w", n, err)
 			}
 			now := le.Uint64(value[:])

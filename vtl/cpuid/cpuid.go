@@ -8,6 +8,7 @@ package cpuid
 
 import (
 	"math/bits"
+	"slices"
 
 	"keel/hcl"
 	"keel/hcl/abi/x86"
@@ -89,6 +90,18 @@ func (m Machine) apply(e *hcl.CPUIDEntry, id x86.APICID) {
 		e.EBX = uint32(id) & 0xff // core id; one thread a core
 		e.ECX = 0
 	}
+}
+
+// vendorIntel is EBX of leaf 0 on Intel's processors: the start of "GenuineIntel".
+const vendorIntel = 0x756e6547
+
+// TellsFrequency reports whether a guest learns the frequency of its time stamp
+// counter from leaf 0x15. Only Intel defines that leaf, and Linux reads it on no
+// other processor (arch/x86/kernel/tsc.c, native_calibrate_tsc).
+func TellsFrequency(supported []hcl.CPUIDEntry) bool {
+	return slices.ContainsFunc(supported, func(e hcl.CPUIDEntry) bool {
+		return e.Leaf == leafVendor && e.EBX == vendorIntel
+	})
 }
 
 // sharing returns the field "VPs that share this cache, less one": the last

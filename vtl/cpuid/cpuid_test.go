@@ -118,3 +118,18 @@ func TestFrequencyLeaf(t *testing.T) {
 		t.Errorf("an unknown frequency is reported as %+v", l)
 	}
 }
+
+func TestTellsFrequency(t *testing.T) {
+	for _, tt := range []struct {
+		vendor uint32
+		want   bool
+	}{
+		{0x756e6547, true},  // GenuineIntel
+		{0x68747541, false}, // AuthenticAMD
+		{0x6f677948, false}, // HygonGenuine
+	} {
+		if got := TellsFrequency([]hcl.CPUIDEntry{{Leaf: 1, EBX: 0x756e6547}, {Leaf: 0, EBX: tt.vendor}}); got != tt.want {
+			t.Errorf("vendor %#x: %v, want %v", tt.vendor, got, tt.want)
+		}
+	}
+}

@@ -53,6 +53,16 @@ static inline u8 inb(u16 port)
 	return v;
 }
 
+/* Says whether QEMU emulates the processor: the signature "TCGTCGTCGTCG" in the
+ * first leaf of hypervisors. */
+static u32 emulated(void)
+{
+	u32 a = 0x40000000, b, c = 0, d;
+
+	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	return b == 0x54474354 && c == 0x43544743 && d == 0x47435447;
+}
+
 static void print(const char *s)
 {
 	for (; *s; s++) {
@@ -85,6 +95,7 @@ void __attribute__((noreturn)) shim_main(const struct image *m)
 		.cmdline_out = (char *)m->cmdline_out,
 		.boot_params = (u8 *)m->boot_params,
 		.handoff = (struct handoff *)m->handoff,
+		.emulated = emulated(),
 	};
 	u64 rsdp = p.host->rsdp;
 	enum reason why;

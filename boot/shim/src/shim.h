@@ -28,6 +28,7 @@ typedef unsigned long u64;
 #define IMAGE_MAGIC 0x47414d494c45454bUL /* "KEELIMAG" */
 #define IMAGE_VERSION 1
 #define FLAG_DEBUG 1 /* the host's command line is appended */
+#define PLATFORM_NATIVE 0 /* IGVM_PLATFORM_TYPE: the host is trusted */
 
 /* What was measured: written by boot/layout, the first page of the image. */
 struct image {
@@ -125,6 +126,7 @@ struct pages {
 	u8 *boot_params;
 	struct handoff *handoff;
 	u64 rsdp; /* checked by rsdp_ok, or zero */
+	u32 emulated; /* the processor is a program */
 };
 enum reason shim_build(const struct pages *p);
 int rsdp_placed(const struct image *image, u64 rsdp);

@@ -35,12 +35,14 @@ static void build(void)
 		.handoff = malloc(PAGE_SIZE),
 	};
 	u64 *rsdp = get(sizeof(u64));
+	u32 *emulated = get(sizeof(u32));
 	u32 why;
 
 	memset(p.cmdline_out, 0xaa, PAGE_SIZE);
 	memset(p.boot_params, 0xaa, PAGE_SIZE);
 	memset(p.handoff, 0xaa, PAGE_SIZE);
 	p.rsdp = *rsdp;
+	p.emulated = *emulated;
 	why = shim_build(&p);
 	put(&why, sizeof(why));
 	put(p.boot_params, PAGE_SIZE);
@@ -55,6 +57,7 @@ static void build(void)
 	free(p.boot_params);
 	free(p.handoff);
 	free(rsdp);
+	free(emulated);
 }
 
 static void map(void)

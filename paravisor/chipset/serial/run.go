@@ -15,8 +15,11 @@ const (
 	chunk = 4 << 10
 
 	// gather is how long the first character of a burst waits for company, so
-	// that a line of text costs the host one write and not eighty.
-	gather = 500 * time.Microsecond
+	// that a line of text costs the host one write and not eighty. It is far
+	// below what a person notices.
+	gather = 5 * time.Millisecond
+	// A guest that fills half of the ring meanwhile is not kept waiting.
+	hurryAbove = outputCapacity / 2
 )
 
 // Run connects the UART to the host: it copies output to w until ctx ends or w
@@ -29,6 +32,8 @@ func (u *UART) Run(ctx context.Context, w io.Writer, r io.Reader) error {
 		go u.feedFrom(ctx, r)
 	}
 	buf := make([]byte, chunk)
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
 		for n := u.takeOutput(buf); n > 0; n = u.takeOutput(buf) {
 			_, err := w.Write(buf[:n])
@@ -42,7 +47,11 @@ func (u *UART) Run(ctx context.Context, w io.Writer, r io.Reader) error {
 			return nil
 		case <-u.wake:
 		}
-		time.Sleep(gather)
+		pause.Reset(gather)
+		select {
+		case <-u.hurry:
+		case <-pause.C:
+		}
 	}
 }
 

@@ -95,6 +95,19 @@ func TestSlowWriterMakesTransmitterBusy(t *testing.T) {
 	}
 }
 
+// A burst that fills half of the ring is written before the pause for company ends.
+func TestBurstIsNotHeldBack(t *testing.T) {
+	b := newBench(t)
+	for range hurryAbove {
+		b.out(regData, 'x')
+	}
+	select {
+	case <-b.hurry:
+	default:
+		t.Error("half a ring of output is no reason to hurry")
+	}
+}
+
 func TestGuestThatIgnoresBusyLosesAndIsCounted(t *testing.T) {
 	b := newBench(t)
 	for range outputCapacity + 5 {

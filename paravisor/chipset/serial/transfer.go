@@ -102,8 +102,11 @@ func (u *UART) transmit(v uint8) {
 	}
 	u.stalled = u.stalled || u.tx.free() < stallBelow
 	u.thrPending = !u.stalled
-	if u.tx.n == 1 {
+	switch u.tx.n {
+	case 1:
 		notify(u.wake)
+	case hurryAbove:
+		notify(u.hurry)
 	}
 }
 

@@ -40,6 +40,7 @@ type UART struct {
 	clock   irq.Clock
 	timer   irq.Timer
 	wake    chan struct{} // output ring is no longer empty
+	hurry   chan struct{} // output ring is half full
 	space   chan struct{} // input ring has room again
 	dropped atomic.Uint64
 
@@ -70,6 +71,7 @@ func New(line irq.Line, clock irq.Clock) *UART {
 	u := &UART{
 		line: line, clock: clock,
 		wake:    make(chan struct{}, 1),
+		hurry:   make(chan struct{}, 1),
 		space:   make(chan struct{}, 1),
 		rx:      newRing[rxChar](fifoDepth),
 		tx:      newRing[byte](outputCapacity),

@@ -137,10 +137,8 @@ type Config struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the guest, for logs and SMBIOS.
 	GuestName string `protobuf:"bytes,1,opt,name=guest_name,json=guestName,proto3" json:"guest_name,omitempty"`
-	// Number of virtual processors.
+	// Number of virtual processors: the cores of one socket, one thread each.
 	Vps uint32 `protobuf:"varint,2,opt,name=vps,proto3" json:"vps,omitempty"`
-	// How the virtual processors are arranged; absent: one socket, one thread a core.
-	Topology *Topology `protobuf:"bytes,3,opt,name=topology,proto3" json:"topology,omitempty"`
 	// RAM of the guest in bytes.
 	MemoryBytes uint64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	// Kernel command line.
@@ -207,13 +205,6 @@ func (x *Config) GetVps() uint32 {
 	return 0
 }
 
-func (x *Config) GetTopology() *Topology {
-	if x != nil {
-		return x.Topology
-	}
-	return nil
-}
-
 func (x *Config) GetMemoryBytes() uint64 {
 	if x != nil {
 		return x.MemoryBytes
@@ -277,77 +268,15 @@ func (x *Config) GetTraceExits() bool {
 	return false
 }
 
-// Topology arranges the virtual processors; the product is their number.
-type Topology struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Sockets        uint32                 `protobuf:"varint,1,opt,name=sockets,proto3" json:"sockets,omitempty"`
-	CoresPerSocket uint32                 `protobuf:"varint,2,opt,name=cores_per_socket,json=coresPerSocket,proto3" json:"cores_per_socket,omitempty"`
-	ThreadsPerCore uint32                 `protobuf:"varint,3,opt,name=threads_per_core,json=threadsPerCore,proto3" json:"threads_per_core,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
-}
-
-func (x *Topology) Reset() {
-	*x = Topology{}
-	mi := &file_config_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Topology) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Topology) ProtoMessage() {}
-
-func (x *Topology) ProtoReflect() protoreflect.Message {
-	mi := &file_config_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Topology.ProtoReflect.Descriptor instead.
-func (*Topology) Descriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *Topology) GetSockets() uint32 {
-	if x != nil {
-		return x.Sockets
-	}
-	return 0
-}
-
-func (x *Topology) GetCoresPerSocket() uint32 {
-	if x != nil {
-		return x.CoresPerSocket
-	}
-	return 0
-}
-
-func (x *Topology) GetThreadsPerCore() uint32 {
-	if x != nil {
-		return x.ThreadsPerCore
-	}
-	return 0
-}
-
 var File_config_proto protoreflect.FileDescriptor
 
 const file_config_proto_rawDesc = "" +
 	"\n" +
-	"\fconfig.proto\x12\x0ekeel.config.v1\"\xc9\x03\n" +
+	"\fconfig.proto\x12\x0ekeel.config.v1\"\x99\x03\n" +
 	"\x06Config\x12\x1d\n" +
 	"\n" +
 	"guest_name\x18\x01 \x01(\tR\tguestName\x12\x10\n" +
-	"\x03vps\x18\x02 \x01(\rR\x03vps\x124\n" +
-	"\btopology\x18\x03 \x01(\v2\x18.keel.config.v1.TopologyR\btopology\x12!\n" +
+	"\x03vps\x18\x02 \x01(\rR\x03vps\x12!\n" +
 	"\fmemory_bytes\x18\x04 \x01(\x04R\vmemoryBytes\x12!\n" +
 	"\fcommand_line\x18\x05 \x01(\tR\vcommandLine\x12\x1f\n" +
 	"\vkernel_size\x18\x06 \x01(\x04R\n" +
@@ -361,11 +290,7 @@ const file_config_proto_rawDesc = "" +
 	" \x01(\bR\alogJson\x12>\n" +
 	"\fconsole_mode\x18\v \x01(\x0e2\x1b.keel.config.v1.ConsoleModeR\vconsoleMode\x12\x1f\n" +
 	"\vtrace_exits\x18\f \x01(\bR\n" +
-	"traceExits\"x\n" +
-	"\bTopology\x12\x18\n" +
-	"\asockets\x18\x01 \x01(\rR\asockets\x12(\n" +
-	"\x10cores_per_socket\x18\x02 \x01(\rR\x0ecoresPerSocket\x12(\n" +
-	"\x10threads_per_core\x18\x03 \x01(\rR\x0ethreadsPerCore*w\n" +
+	"traceExitsJ\x04\b\x03\x10\x04*w\n" +
 	"\bLogLevel\x12\x19\n" +
 	"\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n" +
@@ -391,22 +316,20 @@ func file_config_proto_rawDescGZIP() []byte {
 }
 
 var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_config_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_config_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_config_proto_goTypes = []any{
 	(LogLevel)(0),    // 0: keel.config.v1.LogLevel
 	(ConsoleMode)(0), // 1: keel.config.v1.ConsoleMode
 	(*Config)(nil),   // 2: keel.config.v1.Config
-	(*Topology)(nil), // 3: keel.config.v1.Topology
 }
 var file_config_proto_depIdxs = []int32{
-	3, // 0: keel.config.v1.Config.topology:type_name -> keel.config.v1.Topology
-	0, // 1: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
-	1, // 2: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	0, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
+	1, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_config_proto_init() }
@@ -420,7 +343,7 @@ func file_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_config_proto_rawDesc), len(file_config_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   2,
+			NumMessages:   1,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
