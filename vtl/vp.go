@@ -25,6 +25,9 @@ type vp struct {
 	// be kicked to notice that wake is set. Any thread reads and writes them.
 	inside, wake atomic.Bool
 
+	// crowded is set where VPs outnumber the CPUs that may run them.
+	crowded bool
+
 	waiting bool   // an application processor before its startup IPI
 	halted  bool   // in HLT
 	rip     uint64 // at the last exit
@@ -51,7 +54,11 @@ func (v *vp) create(c hcl.VPConfig) error {
 	if v.timer, err = sys.NewThreadTimer(); err != nil {
 		return err
 	}
-	v.backend, err = v.guest.config.Partition.NewVP(c)
+	if v.backend, err = v.guest.config.Partition.NewVP(c); err != nil {
+		return err
+	}
+	cpus, err := sys.UsableCPUs()
+	v.crowded = len(v.guest.vps) > cpus
 	return err
 }
 
@@ -123,6 +130,10 @@ func (v *vp) loop() error {
 		v.rip = exit.RIP
 		if observe := v.guest.config.Observe; observe != nil {
 			observe(v.index, exit)
+		}
+		if v.local.Sent() && v.crowded {
+			// The guest is about to wait for a VP that may be waiting for this CPU.
+			sys.Yield()
 		}
 	}
 }

@@ -2,6 +2,14 @@ package apic
 
 import "keel/vtl/irq"
 
+// Sent reports whether the VP has sent an interrupt to others since it was last
+// asked.
+func (l *Local) Sent() bool {
+	sent := l.sent
+	l.sent = false
+	return sent
+}
+
 // sendIPI executes the interrupt command register (SDM vol. 3, "Issuing
 // Interprocessor Interrupts"). Combinations of shorthand and mode that the
 // manual calls invalid do what their parts say: the guest reaches only itself.
@@ -41,6 +49,7 @@ func (l *Local) sendIPI() {
 		m.Dest = l.icrDest()
 	}
 	l.set.deliver(m, l, shorthand == shorthandOthers)
+	l.sent = true
 }
 
 // icrDest returns the destination field in the layout of the current mode.

@@ -41,6 +41,8 @@ func TestICRShorthands(t *testing.T) {
 			}
 			check(t, c.name+": kicks", s.env.(*fakeEnv).kicks[i], kicks)
 		}
+		check(t, c.name+": sent", s.Local(1).Sent(), c.name != "self")
+		check(t, c.name+": sent twice", s.Local(1).Sent(), false)
 
 		s, _ = newSet(4)
 		for _, l := range s.locals {

@@ -36,6 +36,7 @@ type Local struct {
 	dfr   uint32
 	esr   uint32
 	icr   uint64
+	sent  bool // an interrupt to another VP, since Sent was asked
 	timer timer
 }
 
