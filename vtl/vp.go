@@ -144,14 +144,20 @@ func (v *vp) arm(at int64) {
 	v.armed = at
 }
 
-// expired handles a wake-up that may be the timer's. The timer is armed anew
-// in any case: its clock may be ahead of ours by a hair, and an expiry that
-// came too early must come again.
+// hair is by how much the timer's clock may be ahead of ours, in nanoseconds: an
+// expiry that came too early must come again.
+const hair = 100_000
+
+// expired handles a wake-up that may be the timer's. A timer that has not expired
+// stays armed: to arm it costs as much as an exit.
 func (v *vp) expired() {
+	now := v.guest.Now()
 	if v.local.TimerDeadline() != 0 {
-		v.local.CheckTimer(v.guest.Now())
+		v.local.CheckTimer(now)
 	}
-	v.armed = 0
+	if now >= v.armed-hair {
+		v.armed = 0
+	}
 }
 
 // sleep waits for a kick or for the APIC timer.

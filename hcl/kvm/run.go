@@ -32,9 +32,7 @@ func (vp *VP) enter() (hcl.Exit, error) {
 	if !vp.early {
 		vp.errno = sys.Enter(vp.fd, kvm.RUN)
 	}
-	vp.early = false
-	// Whatever this was, KVM may have to finish it.
-	vp.unsettled = true
+	vp.early, vp.unsettled = false, false
 	switch errno := vp.errno; errno {
 	case 0:
 	case unix.EINTR, unix.EAGAIN:
@@ -48,6 +46,10 @@ func (vp *VP) enter() (hcl.Exit, error) {
 	reason := vp.u32(kvm.RunExitReason)
 	if reason != kvm.EXIT_INTERNAL_ERROR {
 		vp.redelivered = false
+	}
+	switch reason {
+	case kvm.EXIT_IO, kvm.EXIT_MMIO, kvm.EXIT_X86_RDMSR, kvm.EXIT_X86_WRMSR:
+		vp.unsettled = true
 	}
 	switch reason {
 	case kvm.EXIT_IO:

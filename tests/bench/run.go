@@ -110,7 +110,7 @@ func (b *bench) options(s side, trace string) (*qemu.Options, error) {
 	var err error
 	if chip, ok := irqchips[s.Monitor]; ok {
 		o.Image, o.ImageBytes = b.peer.pvh, b.peer.igvmBytes
-		o.Config, err = json.Marshal(peer.Config{Args: b.machine(chip, s.VPs).Command(), Memory: b.memory})
+		o.Config, err = json.Marshal(peer.Config{Args: b.machine(chip, s.VPs).Command(), Memory: b.memory, VPs: s.VPs})
 		return o, err
 	}
 	o.Config, err = config.Marshal(&config.Config{

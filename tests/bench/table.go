@@ -115,7 +115,7 @@ func (r *results) method() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("## How it is measured\n")
 	p("- All sides run the guest kernel `%s` with the same initrd and %d MiB of memory in large pages, in the same VM of %d MiB", r.Kernel, r.GuestMemory/mebi, r.VMMemory/mebi)
-	p("  and two CPUs that the same code of `keel run` starts, on the same VTL2 kernel with the same command line, through the same boot shim.")
+	p("  and one CPU more than the guest has VPs, which the same code of `keel run` starts, on the same VTL2 kernel with the same command line, through the same boot shim.")
 	p("  Sides alternate; every other round goes backwards.")
 	p("- The clock starts when PID 1 of VTL2 is ready to start the monitor, and stops when `KEEL-GUEST userspace` reaches the host through the same")
 	p("  virtio-serial port. Inside the VM the time stamp counter counts, outside the host's clock; they meet at power-on, whose moment QEMU's trace has.")

@@ -46,7 +46,7 @@ func armKernel([]byte) []byte {
 // TestBadInput gives the tool what it must refuse: with one line that names cause
 // and remedy, its own exit code, and before the guest runs an instruction.
 func TestBadInput(t *testing.T) {
-	kernel := built.kernels["6.1"]
+	kernel := payload.kernels["6.1"]
 	tests := []struct {
 		name  string
 		flags []string
@@ -60,12 +60,12 @@ func TestBadInput(t *testing.T) {
 		{"kernel of another architecture", []string{"--kernel", damage(t, kernel, armKernel)}, handoff.OutcomeBadKernel},
 		{"kernel is a folder", []string{"--kernel", "/"}, handoff.OutcomeBadKernel},
 		{"initrd missing", []string{"--initrd", "/nonexistent"}, handoff.OutcomeBadInitrd},
-		{"initrd is text", []string{"--initrd", damage(t, built.shell, noise)}, handoff.OutcomeBadInitrd},
-		{"initrd cut short", []string{"--initrd", damage(t, built.shell, half)}, handoff.OutcomeBadInitrd},
+		{"initrd is text", []string{"--initrd", damage(t, payload.shell, noise)}, handoff.OutcomeBadInitrd},
+		{"initrd cut short", []string{"--initrd", damage(t, payload.shell, half)}, handoff.OutcomeBadInitrd},
 		{"image missing", []string{"--image", "/nonexistent"}, handoff.OutcomeBadImage},
-		{"image empty", []string{"--image", damage(t, built.image, empty)}, handoff.OutcomeBadImage},
-		{"image cut short", []string{"--image", damage(t, built.image, half)}, handoff.OutcomeBadImage},
-		{"image damaged", []string{"--image", damage(t, built.image, flip)}, handoff.OutcomeBadImage},
+		{"image empty", []string{"--image", damage(t, tool.Image, empty)}, handoff.OutcomeBadImage},
+		{"image cut short", []string{"--image", damage(t, tool.Image, half)}, handoff.OutcomeBadImage},
+		{"image damaged", []string{"--image", damage(t, tool.Image, flip)}, handoff.OutcomeBadImage},
 		{"image is a kernel", []string{"--image", kernel}, handoff.OutcomeBadImage},
 		{"unknown flag", []string{"--colour", "red"}, handoff.OutcomeUsage},
 		{"argument", []string{"guest"}, handoff.OutcomeUsage},
@@ -84,19 +84,19 @@ func TestBadInput(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// Later flags win over these, which are good.
-			p := start(t, append([]string{"--kernel", kernel, "--initrd", built.shell, "--timeout", "60s"}, tt.flags...)...)
-			<-p.ended
-			if got := p.cmd.ProcessState.ExitCode(); got != tt.want.ExitCode() {
+			r := tool.Start(t, append([]string{"--kernel", kernel, "--initrd", payload.shell, "--timeout", "60s"}, tt.flags...)...)
+			<-r.Ended
+			if got := r.Cmd.ProcessState.ExitCode(); got != tt.want.ExitCode() {
 				t.Errorf("exit status %d, want %d (%s)", got, tt.want.ExitCode(), tt.want)
 			}
-			message := p.errors.String()
+			message := r.Stderr()
 			if strings.Count(message, "\n") != 1 || !strings.HasPrefix(message, "keel: ") || !strings.Contains(message, ";") {
 				t.Errorf("stderr %q is not one line with a cause and a remedy", message)
 			}
-			if out := p.out.String(); out != "" {
+			if out := r.Console(); out != "" {
 				t.Errorf("the guest printed %q", out)
 			}
-			p.checkLeftovers(t)
+			r.CheckLeftovers(t)
 		})
 	}
 }

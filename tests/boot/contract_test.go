@@ -12,12 +12,13 @@ import (
 	"keel/hcl/hcltest"
 	"keel/initramfs"
 	"keel/kernelcfg"
+	"keel/tests/harness"
 )
 
 // TestBackendContract runs the contract suite of package hcl in a VTL2, where the
 // KVM backend works: the backend's test binary is /init.
 func TestBackendContract(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
 	kernel, err := kernelcfg.Build(ctx, kernelcfg.Release)
 	if err != nil {

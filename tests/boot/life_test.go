@@ -2,6 +2,7 @@ package boot
 
 import (
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -13,9 +14,7 @@ import (
 // TestShell is "make run" with a user: a shell, typing, job control, a restart, and
 // a power-off.
 func TestShell(t *testing.T) {
-	p := launch(t, true, []string{
-		"--kernel", built.kernels["6.1"], "--initrd", built.shell, "--append", "console=ttyS0 quiet", "--vps", "2",
-	})
+	p := onTerminal(t, "--kernel", payload.kernels["6.1"], "--initrd", payload.shell, "--append", "console=ttyS0 quiet", "--vps", "2")
 	p.expect(t, "keel-guest:/# ")
 	p.send(t, "echo $((6*7)) on $(nproc); sleep 1000\r")
 	p.expect(t, "42 on 2\r\n")
@@ -25,7 +24,7 @@ func TestShell(t *testing.T) {
 	p.expect(t, "KEEL-GUEST userspace")
 	p.expect(t, "keel-guest:/# ")
 	p.send(t, "poweroff\r")
-	if report := p.wait(t, handoff.OutcomePoweroff); report.Resets != 1 {
+	if report := p.Wait(t, handoff.OutcomePoweroff); report.Resets != 1 {
 		t.Errorf("the report counts %d resets, want 1", report.Resets)
 	}
 }
@@ -41,9 +40,9 @@ func TestReboot(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := start(t, programFlags(tt.kernel, 2, tt.params, guest.CheckReboot)...)
-			report := p.wait(t, handoff.OutcomePoweroff)
-			console := guest.Parse(p.out.String())
+			r := tool.Start(t, programFlags(tt.kernel, 2, tt.params, guest.CheckReboot)...)
+			report := r.Wait(t, handoff.OutcomePoweroff)
+			console := guest.Parse(r.Console())
 			if err := console.Check(guest.CheckReboot); err != nil {
 				t.Error(err)
 			}
@@ -77,7 +76,7 @@ func TestEndings(t *testing.T) {
 			if tt.keys != "" {
 				p.send(t, tt.keys)
 			}
-			p.wait(t, tt.want)
+			p.Wait(t, tt.want)
 		})
 	}
 }
@@ -86,24 +85,22 @@ func TestEndings(t *testing.T) {
 func TestKilled(t *testing.T) {
 	p := idle(t)
 	hit(t, p, syscall.SIGKILL)
-	<-p.ended
-	p.checkLeftovers(t)
+	<-p.Ended
+	p.CheckLeftovers(t)
 }
 
-// TestConsoleFile sends the console to a file, without a terminal.
-func TestConsoleFile(t *testing.T) {
-	file := t.TempDir() + "/console"
-	p := start(t, append(programFlags("6.1", 1, "", guest.CheckCPUs), "--console", file)...)
-	p.wait(t, handoff.OutcomePoweroff)
-	console, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := guest.Parse(string(console)).Check(guest.CheckCPUs); err != nil {
+// TestFullConsole boots with everything that the kernel has to say, as a user does.
+func TestFullConsole(t *testing.T) {
+	flags := programFlags("6.1", 1, "loglevel=7", guest.CheckCPUs)
+	r := tool.Start(t, flags...)
+	r.Wait(t, handoff.OutcomePoweroff)
+	if err := guest.Parse(r.Console()).Check(guest.CheckCPUs); err != nil {
 		t.Error(err)
 	}
-	if out := p.out.String(); out != "" {
-		t.Errorf("the terminal got %q", out)
+	for _, want := range []string{"Linux version 6.1", "Run /init as init process"} {
+		if !strings.Contains(r.Console(), want) {
+			t.Errorf("the console lacks %q", want)
+		}
 	}
 }
 
@@ -112,33 +109,33 @@ func TestConsoleFile(t *testing.T) {
 func TestSoak(t *testing.T) {
 	kernels := []string{"6.1", "5.10"}
 	for i := range max(soak(), 2) {
-		p := start(t, programFlags(kernels[i%2], 1+i%4, "", guest.CheckCPUs)...)
-		p.wait(t, handoff.OutcomePoweroff)
-		if err := guest.Parse(p.out.String()).Check(guest.CheckCPUs); err != nil {
-			t.Errorf("boot %d: %v", i+1, err)
+		r := tool.Start(t, programFlags(kernels[i%2], 1+i%4, "", guest.CheckCPUs)...)
+		report := r.Wait(t, handoff.OutcomePoweroff)
+		if err := guest.Parse(r.Console()).Check(guest.CheckCPUs); err != nil || report.Resets != 0 {
+			t.Errorf("boot %d: %v, %d resets", i+1, err, report.Resets)
 		}
 		if t.Failed() {
 			t.Fatalf("boot %d failed", i+1)
 		}
-		t.Logf("boot %d: %v", i+1, p.cmd.ProcessState.UserTime().Round(time.Millisecond))
+		t.Logf("boot %d: %v", i+1, r.Cmd.ProcessState.UserTime().Round(time.Millisecond))
 	}
 }
 
 // idle starts a guest and waits until it has nothing to do.
-func idle(t *testing.T, flags ...string) *process {
+func idle(t *testing.T, flags ...string) *session {
 	t.Helper()
-	p := launch(t, true, append([]string{
-		"--kernel", built.kernels["6.1"], "--initrd", built.program, "--append", guest.Cmdline(1, guest.CheckIdle),
-	}, flags...))
+	p := onTerminal(t, append([]string{
+		"--kernel", payload.kernels["6.1"], "--initrd", payload.program, "--append", guest.Cmdline(1, guest.CheckIdle),
+	}, flags...)...)
 	if len(flags) == 0 {
 		p.expect(t, "note idle")
 	}
 	return p
 }
 
-func hit(t *testing.T, p *process, s os.Signal) {
+func hit(t *testing.T, p *session, s os.Signal) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
+	if err := p.Cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -8,9 +8,9 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -20,20 +20,20 @@ import (
 	"keel/initramfs"
 	"keel/kernelcfg"
 	"keel/tests/guest"
+	"keel/tests/harness"
 )
 
 const root = "../.." // the module's folder
 
-// payload is what every boot shares. TestMain makes it from the checkout.
-type payload struct {
-	keel    string // the command line tool
-	image   string // release image
+// tool is what all tests run.
+var tool *harness.Tool
+
+// payload is what guests are made of. TestMain makes it from the checkout.
+var payload struct {
 	program string // initrd with the guest test program
 	shell   string // initrd with busybox
 	kernels map[string]string
 }
-
-var built payload
 
 // soak returns KEEL_SOAK, 0 when it is unset.
 func soak() int {
@@ -54,7 +54,10 @@ func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "keel-boot-tests-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		built, err = prepare(ctx, dir)
+		tool, err = harness.Build(ctx, root, dir)
+	}
+	if err == nil {
+		err = prepare(ctx, dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "cannot prepare the boots:", err)
@@ -63,46 +66,28 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// prepare builds the tool, the image and the initrds from the checkout, into dir.
-func prepare(ctx context.Context, dir string) (payload, error) {
-	p := payload{
-		keel:    filepath.Join(dir, "keel"),
-		image:   filepath.Join(dir, "keel.igvm"),
-		program: filepath.Join(dir, "program.cpio"),
-		shell:   filepath.Join(dir, "shell.cpio"),
-		kernels: map[string]string{},
-	}
-	for _, args := range [][]string{
-		{"go", "build", "-o", p.keel, "."},
-		{p.keel, "image", "build", "--out", dir},
-	} {
-		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		cmd.Dir, cmd.Stderr = root, os.Stderr
-		if err := cmd.Run(); err != nil {
-			return p, fmt.Errorf("%v: %w", args, err)
-		}
-	}
+// prepare makes the payload, in dir.
+func prepare(ctx context.Context, dir string) error {
+	payload.program, payload.shell = filepath.Join(dir, "program.cpio"), filepath.Join(dir, "shell.cpio")
+	payload.kernels = map[string]string{}
 	for _, name := range kernelcfg.GuestKernels() {
 		path, err := kernelcfg.GuestKernel(ctx, name)
 		if err != nil {
-			return p, err
+			return err
 		}
-		p.kernels[name] = path
+		payload.kernels[name] = path
 	}
 	program, err := guest.Initrd(ctx, root)
 	if err != nil {
-		return p, err
+		return err
 	}
 	busybox, err := kernelcfg.Busybox(ctx)
 	if err != nil {
-		return p, err
+		return err
 	}
 	shell, err := initramfs.BusyboxInitrd(busybox)
 	if err != nil {
-		return p, err
+		return err
 	}
-	if err := os.WriteFile(p.program, program, 0o600); err != nil {
-		return p, err
-	}
-	return p, os.WriteFile(p.shell, shell, 0o600)
+	return errors.Join(os.WriteFile(payload.program, program, 0o600), os.WriteFile(payload.shell, shell, 0o600))
 }

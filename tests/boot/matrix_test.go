@@ -7,6 +7,7 @@ import (
 
 	"keel/boot/handoff"
 	"keel/tests/guest"
+	"keel/tests/harness"
 )
 
 // matrix lists the guests that must run: Debian's kernels with every number of VPs
@@ -52,9 +53,9 @@ func TestGuests(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("%s/%d/%s", m.kernel, m.vps, m.params), func(t *testing.T) {
 			checks := guest.Checks(m.vps)
-			p := start(t, programFlags(m.kernel, m.vps, m.params, checks...)...)
-			report := p.wait(t, handoff.OutcomePoweroff)
-			console := guest.Parse(p.out.String())
+			r := tool.Start(t, programFlags(m.kernel, m.vps, m.params, checks...)...)
+			report := r.Wait(t, handoff.OutcomePoweroff)
+			console := guest.Parse(r.Console())
 			if err := console.Check(checks...); err != nil {
 				t.Error(err)
 			}
@@ -62,6 +63,9 @@ func TestGuests(t *testing.T) {
 				t.Log(note)
 			}
 			checkReport(t, report, m.vps)
+			if report.Resets != 0 {
+				t.Errorf("the guest started over %d times", report.Resets)
+			}
 		})
 	}
 }
@@ -69,7 +73,7 @@ func TestGuests(t *testing.T) {
 // programFlags boot the guest test program.
 func programFlags(kernel string, vps int, params string, checks ...string) []string {
 	return []string{
-		"--kernel", built.kernels[kernel], "--initrd", built.program, "--vps", strconv.Itoa(vps),
-		"--append", guest.Cmdline(vps, checks...) + " " + params, "--timeout", patience.String(),
+		"--kernel", payload.kernels[kernel], "--initrd", payload.program, "--vps", strconv.Itoa(vps),
+		"--append", guest.Cmdline(vps, checks...) + " " + params, "--timeout", harness.Patience.String(),
 	}
 }

@@ -44,7 +44,7 @@ func checkReport(t *testing.T, r qemu.Report, vps int) {
 	if vps <= 2 && r.VTL2MemoryPeakBytes > maxVTL2Memory {
 		t.Errorf("VTL2 needed %d bytes, more than %d", r.VTL2MemoryPeakBytes, maxVTL2Memory)
 	}
-	info, err := os.Stat(built.image)
+	info, err := os.Stat(tool.Image)
 	if err != nil {
 		t.Fatal(err)
 	}

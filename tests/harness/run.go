@@ -16,11 +16,11 @@ import (
 	"keel/boot/qemu"
 )
 
-// patience separates a run that hangs from a busy machine. No test waits so long
+// Patience separates a run that hangs from a busy machine. No test waits so long
 // for anything that it expects.
-const patience = 5 * time.Minute
+const Patience = 10 * time.Minute
 
-// Run is a "keel run" under way, without a terminal.
+// Run is a "keel run" under way.
 type Run struct {
 	Cmd    *exec.Cmd
 	Name   string        // of the VM, unique; in the command line of all its processes
@@ -38,9 +38,20 @@ const (
 	dirTemp     = "tmp"
 )
 
-// Start starts a run. The image is the release image, and the console a file,
-// unless the flags say otherwise.
+// Start starts a run without a terminal. The image is the release image, and the
+// console a file, unless the flags say otherwise.
 func (tool *Tool) Start(t *testing.T, flags ...string) *Run {
+	t.Helper()
+	return tool.start(t, nil, flags)
+}
+
+// StartOn starts a run on a terminal, which is the guest's console.
+func (tool *Tool) StartOn(t *testing.T, tty *os.File, flags ...string) *Run {
+	t.Helper()
+	return tool.start(t, tty, flags)
+}
+
+func (tool *Tool) start(t *testing.T, tty *os.File, flags []string) *Run {
 	t.Helper()
 	r := &Run{
 		Name:  fmt.Sprintf("keel-test-%d-%d", os.Getpid(), time.Now().UnixNano()),
@@ -50,13 +61,19 @@ func (tool *Tool) Start(t *testing.T, flags ...string) *Run {
 	if err := os.Mkdir(r.file(dirTemp), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r.Cmd = exec.Command(tool.Path, append([]string{
-		"run", "--image", tool.Image, "--name", r.Name,
-		"--console", r.file(fileConsole), "--log", r.file(fileLog), "--json", r.file(fileReport),
+	args := []string{
+		"run", "--image", tool.Image, "--name", r.Name, "--log", r.file(fileLog), "--json", r.file(fileReport),
 		"--vtl2-log", r.file(fileVTL2),
-	}, flags...)...)
+	}
+	if tty == nil {
+		args = append(args, "--console", r.file(fileConsole))
+	}
+	r.Cmd = exec.Command(tool.Path, append(args, flags...)...)
 	r.Cmd.Env = append(os.Environ(), "TMPDIR="+r.file(dirTemp))
 	r.Cmd.Stderr = &r.stderr
+	if tty != nil {
+		r.Cmd.Stdin, r.Cmd.Stdout = tty, tty
+	}
 	if err := r.Cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +93,18 @@ func (r *Run) Console() string { return r.text(fileConsole) }
 // Log returns what the paravisor has logged so far.
 func (r *Run) Log() string { return r.text(fileLog) }
 
-// Stderr returns what the tool said. Preconditions: Ended is closed.
-func (r *Run) Stderr() string { return r.stderr.String() }
+// Stderr returns what the tool said, without the line with which it greets the
+// user of a terminal. Preconditions: Ended is closed.
+func (r *Run) Stderr() string {
+	said := r.stderr.String()
+	if strings.HasPrefix(said, greeting) {
+		_, said, _ = strings.Cut(said, "\n")
+	}
+	return said
+}
+
+// greeting begins the line with which the tool greets the user of a terminal.
+const greeting = "keel: starting"
 
 func (r *Run) text(name string) string {
 	b, _ := os.ReadFile(r.file(name)) // a file that is not there yet is empty
@@ -87,7 +114,7 @@ func (r *Run) text(name string) string {
 // Until waits for a condition of a run that goes on.
 func (r *Run) Until(t *testing.T, what string, met func() bool) {
 	t.Helper()
-	for deadline := time.After(patience); !met(); {
+	for deadline := time.After(Patience); !met(); {
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-r.Ended:
@@ -95,7 +122,7 @@ func (r *Run) Until(t *testing.T, what string, met func() bool) {
 				t.Fatalf("the run ended without %s", what)
 			}
 		case <-deadline:
-			t.Fatalf("no %s within %v", what, patience)
+			t.Fatalf("no %s within %v", what, Patience)
 		}
 	}
 }
@@ -107,8 +134,8 @@ func (r *Run) Wait(t *testing.T, want handoff.Outcome) qemu.Report {
 	t.Helper()
 	select {
 	case <-r.Ended:
-	case <-time.After(patience):
-		t.Fatalf("the run did not end within %v", patience)
+	case <-time.After(Patience):
+		t.Fatalf("the run did not end within %v", Patience)
 	}
 	if got := r.Cmd.ProcessState.ExitCode(); got != want.ExitCode() {
 		t.Errorf("exit status %d, want %d (%s)", got, want.ExitCode(), want)

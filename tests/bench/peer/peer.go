@@ -19,6 +19,7 @@ const (
 type Config struct {
 	Args   []string `json:"args"`   // of QEMU, its name first
 	Memory uint64   `json:"memory"` // of the guest, bytes
+	VPs    int      `json:"vps"`
 }
 
 // Machine is a configuration of nested QEMU.
@@ -49,7 +50,7 @@ func (m Machine) Command() []string {
 		cpu += ",-tsc-deadline,-x2apic,-kvm-asyncpf,-kvm-asyncpf-int,-kvm-pv-ipi,-kvm-pv-eoi,-kvm-pv-unhalt,-kvm-pv-sched-yield"
 	}
 	return []string{
-		QEMUPath, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		QEMUPath, "-name", "guest=peer,debug-threads=on", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-accel", "kvm,kernel-irqchip=" + m.IRQChip, "-cpu", cpu, "-smp", strconv.Itoa(m.VPs),
 		"-machine", "q35,memory-backend=ram,hpet=off,smm=off,vmport=off,usb=off,sata=off,smbus=off,graphics=off",
 		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%s,hugetlb=on,hugetlbsize=2M", size), "-m", size,

@@ -116,7 +116,7 @@ func (p *ports) nest(c *peer.Config) error {
 		return err
 	}
 	p.send(handoff.Event{Event: handoff.EventStart})
-	// As Keel's VPs do; for all of QEMU, whose VPs are not yet there to be moved.
+	// As Keel's VPs do: first all of QEMU, whose VPs are not yet there to be moved.
 	if err := sys.LeaveFirstCPU(); err != nil {
 		return err
 	}
@@ -127,6 +127,11 @@ func (p *ports) nest(c *peer.Config) error {
 	if err := qemu.Start(); err != nil {
 		return err
 	}
+	go func() {
+		if err := spread(qemu.Process.Pid, c.VPs); err != nil {
+			slog.Error("QEMU keeps off the first CPU", "error", err)
+		}
+	}()
 	ended := make(chan error, 1)
 	go func() { ended <- qemu.Wait() }()
 	tick := time.NewTicker(samplePeriod)
