@@ -16,9 +16,12 @@ import (
 func TestShell(t *testing.T) {
 	p := onTerminal(t, "--kernel", payload.kernels["6.1"], "--initrd", payload.shell, "--append", "console=ttyS0 quiet", "--vps", "2")
 	p.expect(t, "keel-guest:/# ")
-	p.send(t, "echo $((6*7)) on $(nproc); sleep 1000\r")
+	p.send(t, "echo $((6*7)) on $(nproc); cat\r")
 	p.expect(t, "42 on 2\r\n")
-	p.send(t, "\x03") // Ctrl-C ends the sleep
+	p.send(t, "typed\r")
+	p.expect(t, "typed\r\n") // the terminal's echo
+	p.expect(t, "typed\r\n") // cat: only now is it there to be interrupted
+	p.send(t, "\x03")
 	p.expect(t, "keel-guest:/# ")
 	p.send(t, "reboot\r")
 	p.expect(t, "KEEL-GUEST userspace")
