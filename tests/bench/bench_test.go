@@ -101,13 +101,13 @@ func TestListener(t *testing.T) {
 	for _, part := range []string{"[    0.0] Linux\r\nKEEL-GU", "EST user"} {
 		fmt.Fprint(&l, part)
 	}
-	if l.first.Before(start) || !l.user.IsZero() {
-		t.Errorf("first byte at %v, userspace at %v before it was named", l.first, l.user)
+	if !l.user.IsZero() {
+		t.Errorf("userspace at %v before it was named", l.user)
 	}
 	fmt.Fprint(&l, "space\r\n")
 	user := l.user
-	if user.Before(l.first) {
-		t.Errorf("userspace at %v, before the first byte at %v", user, l.first)
+	if user.Before(start) {
+		t.Errorf("userspace at %v, before the start at %v", user, start)
 	}
 	fmt.Fprint(&l, "KEEL-GUEST userspace\r\n")
 	if l.user != user {
@@ -121,23 +121,23 @@ func TestEvaluate(t *testing.T) {
 	report := func() *qemu.Report {
 		return &qemu.Report{VTL2InitMS: &initMS, GuestEntryMS: &entryMS, VTL2MemoryUsedBytes: 5, VTL2MemoryPeakBytes: 6, Exits: map[string]uint64{"pio": 7}}
 	}
-	s, err := evaluate(side{keel, 2}, report(), console, on, on.Add(3*time.Second), on.Add(9*time.Second))
+	s, err := evaluate(side{keel, 2}, report(), console, on, on.Add(9*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.side != (side{keel, 2}) || s.FirstByteMS != 1000 || s.UserspaceMS != 7000 || s.EntryMS != 500 ||
+	if s.side != (side{keel, 2}) || s.UserspaceMS != 7000 || s.EntryMS != 500 ||
 		s.Figures["serial_read"] != 12.5 || s.MemoryUsed != 5 || s.MemoryPeak != 6 || s.Exits["pio"] != 7 {
 		t.Errorf("%+v", s)
 	}
-	if s, err := evaluate(side{qemuOn, 1}, report(), console, on, on, on.Add(time.Second)); err != nil || s.EntryMS != 0 {
+	if s, err := evaluate(side{qemuOn, 1}, report(), console, on, on.Add(time.Second)); err != nil || s.EntryMS != 0 {
 		t.Errorf("QEMU's guest entry is %v (%v), which nobody reports", s.EntryMS, err)
 	}
 	noInit := report()
 	noInit.VTL2InitMS = nil
 	for name, broken := range map[string]func() error{
-		"no init": func() error { _, err := evaluate(side{keel, 1}, noInit, console, on, on, on); return err },
+		"no init": func() error { _, err := evaluate(side{keel, 1}, noInit, console, on, on); return err },
 		"no userspace": func() error {
-			_, err := evaluate(side{keel, 1}, report(), console, on, on, time.Time{})
+			_, err := evaluate(side{keel, 1}, report(), console, on, time.Time{})
 			return err
 		},
 	} {
@@ -151,7 +151,7 @@ func TestEvaluateKeepsWhatWasMeasured(t *testing.T) {
 	initMS := 2000.0
 	on := time.Unix(1000, 0)
 	short, _, _ := strings.Cut(console, "KEEL-GUEST result")
-	s, err := evaluate(side{qemuOff, 1}, &qemu.Report{VTL2InitMS: &initMS}, short, on, on.Add(3*time.Second), on.Add(9*time.Second))
+	s, err := evaluate(side{qemuOff, 1}, &qemu.Report{VTL2InitMS: &initMS}, short, on, on.Add(9*time.Second))
 	if !errors.Is(err, errRun) || s.UserspaceMS != 7000 || s.Figures["serial_read"] != 12.5 {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -171,7 +171,7 @@ func example() *results {
 				ms = 4000
 			}
 			r.Samples = append(r.Samples, sample{
-				side: at, FirstByteMS: 1000, UserspaceMS: ms + float64(round), Figures: map[string]float64{"serial_read": ms / 100},
+				side: at, UserspaceMS: ms + float64(round), Figures: map[string]float64{"serial_read": ms / 100},
 				MemoryPeak: uint64(ms) << 13, Exits: map[string]uint64{"pio": 9},
 			})
 		}
@@ -217,7 +217,7 @@ func TestPlotIsWellFormed(t *testing.T) {
 		// Two in the legend; two a row at 1 VP, one at 2; one a boot.
 		want := 2
 		if len(r.Samples) > 0 {
-			want += 4*2 + 4 + len(r.Samples)
+			want += 3*2 + 3 + len(r.Samples)
 		}
 		if dots != want || strings.Contains(text, "NaN") || strings.Contains(text, "Inf") {
 			t.Errorf("%s: %d dots, want %d", name, dots, want)

@@ -47,8 +47,7 @@ var irqchips = map[string]string{qemuOff: "off", qemuOn: "on"}
 // which PID 1 of VTL2 starts the monitor.
 type sample struct {
 	side
-	InitMS      float64            `json:"vtl2_init_ms"`  // that moment, from power-on
-	FirstByteMS float64            `json:"first_byte_ms"` // of the guest's console
+	InitMS      float64            `json:"vtl2_init_ms"` // that moment, from power-on
 	UserspaceMS float64            `json:"userspace_ms"`
 	EntryMS     float64            `json:"guest_entry_ms,omitempty"` // Keel's alone: QEMU does not say
 	Figures     map[string]float64 `json:"microseconds"`             // of single operations, by name
@@ -72,10 +71,9 @@ type bench struct {
 
 // listener takes a console and notes when it said what.
 type listener struct {
-	mu    sync.Mutex
-	text  []byte
-	first time.Time // of the first byte
-	user  time.Time // of the marker
+	mu   sync.Mutex
+	text []byte
+	user time.Time // of the marker
 }
 
 // marker is what the guest program says first (tests/guest).
@@ -86,9 +84,6 @@ func (l *listener) Write(b []byte) (int, error) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.first.IsZero() {
-		l.first = now
-	}
 	l.text = append(l.text, b...)
 	if l.user.IsZero() && bytes.Contains(l.text, marker) {
 		l.user = now
@@ -161,20 +156,20 @@ func (b *bench) boot(ctx context.Context, at side) (sample, string, error) {
 	if err != nil {
 		return sample{}, text, errors.Join(failed, err)
 	}
-	s, err := evaluate(at, report, text, on, console.first, console.user)
+	s, err := evaluate(at, report, text, on, console.user)
 	return s, text, errors.Join(failed, err)
 }
 
 // evaluate turns what a run left into a sample. The VM counts its times from
 // power-on, so power-on is where the host's clock and the VM's meet.
-func evaluate(at side, r *qemu.Report, text string, on, first, user time.Time) (sample, error) {
+func evaluate(at side, r *qemu.Report, text string, on, user time.Time) (sample, error) {
 	t := guest.Parse(text)
 	if r.VTL2InitMS == nil || user.IsZero() {
 		return sample{}, fmt.Errorf("%w: %s: the guest did not reach userspace", errRun, at)
 	}
 	since := func(at time.Time) float64 { return float64(at.Sub(on).Microseconds())/1000 - *r.VTL2InitMS }
 	s := sample{
-		side: at, InitMS: *r.VTL2InitMS, FirstByteMS: since(first), UserspaceMS: since(user),
+		side: at, InitMS: *r.VTL2InitMS, UserspaceMS: since(user),
 		MemoryUsed: r.VTL2MemoryUsedBytes, MemoryPeak: r.VTL2MemoryPeakBytes, Exits: r.Exits,
 		Figures: map[string]float64{},
 	}

@@ -25,7 +25,6 @@ func (r *results) rows() []row {
 		boot := "ratio at most 0.7"
 		rows = append(rows,
 			row{"boot: monitor's start to userspace", "ms", vps, func(s *sample) (float64, bool) { return s.UserspaceMS, true }, boot},
-			row{"boot: guest's first line to userspace", "ms", vps, func(s *sample) (float64, bool) { return s.UserspaceMS - s.FirstByteMS, true }, ""},
 		)
 		for _, name := range r.figures(vps) {
 			rows = append(rows, row{"guest: " + name, "us", vps, func(s *sample) (float64, bool) {
