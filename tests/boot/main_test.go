@@ -63,7 +63,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "cannot prepare the boots:", err)
 		return 1
 	}
-	stop() // from here on a signal ends the tests at once
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they end the tests at once
 	return m.Run()
 }
 
