@@ -60,7 +60,7 @@ unit: ## unit tests, with the race detector
 	@go test -race -timeout 10m $$(go list ./... | grep -vxF $(VM_TESTS:%=-e %))
 
 boot: ## boot guests and check what they see
-	@go test -count=1 -timeout 45m keel/tests/boot
+	@go test -count=1 -timeout 75m keel/tests/boot
 
 hostile: ## guests and hosts that attack Keel
 	@go test -count=1 -timeout 45m keel/tests/hostile

@@ -18,7 +18,8 @@ type fds struct {
 // machine is what arguments composes a command line from.
 type machine struct {
 	name     string
-	accel    Accel // AccelKVM or AccelTCG
+	accel    Accel  // AccelKVM or AccelTCG
+	version  string // of QEMU
 	loader   Loader
 	hostCPUs int
 	vps      int
@@ -27,12 +28,31 @@ type machine struct {
 	extra    []string
 }
 
-// cpu lists what QEMU needs to hear for each accelerator. With TCG one thread
-// for each CPU is what makes nesting bearable, and EPYC-Rome is a model whose
-// SVM TCG emulates.
-var cpu = map[Accel][]string{
-	AccelKVM: {"-accel", "kvm", "-cpu", "host"},
-	AccelTCG: {"-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,+svm"},
+// processor returns what QEMU needs to hear about the processor. EPYC-Rome is a
+// model whose SVM TCG emulates.
+//
+// With TCG one thread for each CPU is what makes nesting fast where the host has
+// the CPUs. But before 8.1 TCG did not lock a page of code while it translated it
+// ("accel/tcg: Always lock pages before translation"): a guest that patches code on
+// one VP, as Linux does, may leave another with a breakpoint that is no longer
+// there, and both run into it for ever. There several VPs share one thread.
+func (m machine) processor() []string {
+	if m.accel == AccelKVM {
+		return []string{"-accel", "kvm", "-cpu", "host"}
+	}
+	threads := "multi"
+	if m.vps > 1 && !m.newer(8, 1) {
+		threads = "single"
+	}
+	return []string{"-accel", "tcg,thread=" + threads, "-cpu", "EPYC-Rome,+svm"}
+}
+
+// newer reports whether QEMU is of that version at least.
+func (m machine) newer(major, minor int) bool {
+	var haveMajor, haveMinor int
+	// qemuVersion matched the two numbers; without them QEMU counts as old.
+	_, _ = fmt.Sscanf(m.version, "%d.%d", &haveMajor, &haveMinor)
+	return haveMajor > major || haveMajor == major && haveMinor >= minor
 }
 
 // arguments composes QEMU's command line. It is one literal in the order in
@@ -41,7 +61,7 @@ func arguments(m machine) []string {
 	args := append([]string{
 		"-name", "guest=" + m.name,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-	}, cpu[m.accel]...)
+	}, m.processor()...)
 	args = append(args,
 		// One CPU for Keel's own work, and as many for the guest's VPs as the host
 		// can run at once: VPs are threads in VTL2, which may share a CPU.

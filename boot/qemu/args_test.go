@@ -8,7 +8,7 @@ import (
 
 func TestArguments(t *testing.T) {
 	m := machine{
-		name: "n1", accel: AccelTCG, loader: LoaderPVH, hostCPUs: 2, vps: 4, memory: 512 << 20,
+		name: "n1", accel: AccelTCG, version: "8.1.0", loader: LoaderPVH, hostCPUs: 2, vps: 4, memory: 512 << 20,
 		fds:   fds{image: 3, config: 4, kernel: 5, initrd: 6, vtl2: 7, console: 8, log: 9, control: 10, qmp: 11},
 		extra: []string{"-d", "int"},
 	}
@@ -37,6 +37,10 @@ func TestArgumentsVary(t *testing.T) {
 		"no initrd":        {func(m *machine) { m.fds.initrd = 0 }, "opt/keel/kernel", "opt/keel/initrd"},
 		"fewer VPs":        {func(m *machine) { m.vps = 1 }, "-smp 2 ", "-smp 3 "},
 		"unknown host":     {func(m *machine) { m.hostCPUs = 0 }, "-smp 2 ", "-smp 1"},
+		"old QEMU":         {func(m *machine) { m.version = "8.0.5" }, "tcg,thread=single", "multi"},
+		"old QEMU, 1 VP":   {func(m *machine) { m.version, m.vps = "7.2.22", 1 }, "tcg,thread=multi", "single"},
+		"odd QEMU":         {func(m *machine) { m.version = "" }, "tcg,thread=single", "multi"},
+		"new QEMU":         {func(m *machine) { m.version = "10.0.2" }, "tcg,thread=multi", "single"},
 		"memory and extra": {func(m *machine) { m.memory = MinMemory }, "-m 129M", "-d int"},
 	}
 	for name, tt := range tests {

@@ -114,7 +114,7 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	args := arguments(machine{
-		name: o.Name, accel: r.Accel, loader: loader, hostCPUs: runtime.NumCPU(), vps: o.VPs, memory: o.Memory,
+		name: o.Name, accel: r.Accel, version: r.QEMUVersion, loader: loader, hostCPUs: runtime.NumCPU(), vps: o.VPs, memory: o.Memory,
 		fds: numbers, extra: o.ExtraArgs,
 	})
 	if s.proc, err = start(qemu, args, files.files, s.stderr); err != nil {

@@ -18,7 +18,7 @@ import (
 
 // Patience separates a run that hangs from a busy machine. No test waits so long
 // for anything that it expects.
-const Patience = 10 * time.Minute
+const Patience = 15 * time.Minute
 
 // Run is a "keel run" under way.
 type Run struct {
