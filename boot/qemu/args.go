@@ -41,18 +41,10 @@ func (m machine) processor() []string {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
 	threads := "multi"
-	if m.vps > 1 && !m.newer(8, 1) {
+	if m.vps > 1 && !atLeast(m.version, 8, 1) {
 		threads = "single"
 	}
 	return []string{"-accel", "tcg,thread=" + threads, "-cpu", "EPYC-Rome,+svm"}
-}
-
-// newer reports whether QEMU is of that version at least.
-func (m machine) newer(major, minor int) bool {
-	var haveMajor, haveMinor int
-	// qemuVersion matched the two numbers; without them QEMU counts as old.
-	_, _ = fmt.Sscanf(m.version, "%d.%d", &haveMajor, &haveMinor)
-	return haveMajor > major || haveMajor == major && haveMinor >= minor
 }
 
 // arguments composes QEMU's command line. It is one literal in the order in

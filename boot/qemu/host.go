@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +25,7 @@ const (
 )
 
 // version matches the first line of "qemu -version".
-var version = regexp.MustCompile(`(?m)^QEMU emulator version ((\d+)\.(\d+)[^\s(]*)`)
+var version = regexp.MustCompile(`(?m)^QEMU emulator version (\d+\.\d+[^\s(]*)`)
 
 // vendors lists the CPU flag that each KVM module needs for nesting.
 var vendors = []struct{ flag, parameter string }{
@@ -75,13 +74,21 @@ func qemuVersion(ctx context.Context, qemu string) (string, error) {
 	if m == nil {
 		return "", failure(handoff.OutcomeHostRefused, fmt.Sprintf("%s is not QEMU: it says %q", qemu, oneLine(out)), installHint)
 	}
-	major, _ := strconv.Atoi(m[2]) // digits by the pattern; absurdly long ones give the maximum
-	minor, _ := strconv.Atoi(m[3])
-	if major < minMajor || major == minMajor && minor < minMinor {
+	if !atLeast(m[1], minMajor, minMinor) {
 		return "", failure(handoff.OutcomeHostRefused, "QEMU "+m[1]+" is too old",
 			fmt.Sprintf("use %d.%d or newer, as in Debian 12", minMajor, minMinor))
 	}
 	return m[1], nil
+}
+
+// atLeast reports whether a version of QEMU is major.minor or newer. One that does
+// not begin with two numbers is old.
+func atLeast(version string, major, minor int) bool {
+	var haveMajor, haveMinor int
+	if n, _ := fmt.Sscanf(version, "%d.%d", &haveMajor, &haveMinor); n != 2 {
+		return false
+	}
+	return haveMajor > major || haveMajor == major && haveMinor >= minor
 }
 
 // chooseLoader turns auto into PVH and asks QEMU whether it can load IGVM

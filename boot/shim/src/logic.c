@@ -145,8 +145,8 @@ static enum reason build_cmdline(const struct pages *p)
 	u32 n = append(p->cmdline_out, 0, p->cmdline);
 
 	/* A processor that is a program does not speculate: what the kernel does
-	 * against that only costs time, a third of all exits' there. A host that
-	 * must not be trusted does not get to say so. */
+	 * against that only costs time there. A host that must not be trusted does
+	 * not get to say so. */
 	if (p->emulated && p->image->platform == PLATFORM_NATIVE)
 		n = append(p->cmdline_out, n, " mitigations=off");
 	if (n == MAX_CMDLINE)
