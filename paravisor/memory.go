@@ -82,7 +82,19 @@ func reserve(n uint64) (got uint64, err error) {
 		if err != nil || want > got && free < (want-got)*x86.LargePageSize+headroom {
 			return got, err
 		}
-		if got, err = setHugePages(want); err != nil || got < want || want == n {
+		if got, err = persist(got, want, setHugePages); err != nil || got < want || want == n {
+			return got, err
+		}
+	}
+}
+
+// persist asks for n large pages for as long as that brings more of them: the kernel
+// stops early when a signal is pending, and Go's runtime preempts with signals.
+func persist(got, n uint64, ask func(uint64) (uint64, error)) (uint64, error) {
+	for {
+		before := got
+		var err error
+		if got, err = ask(n); err != nil || got >= n || got <= before {
 			return got, err
 		}
 	}

@@ -38,3 +38,25 @@ func TestMeminfo(t *testing.T) {
 		}
 	}
 }
+
+func TestPersistAsksAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answers []uint64
+		want    uint64
+	}{
+		"at once":     {[]uint64{64}, 64},
+		"interrupted": {[]uint64{1, 40, 64}, 64},
+		"exhausted":   {[]uint64{30, 30}, 30},
+		"nothing":     {[]uint64{0}, 0},
+		"fewer":       {[]uint64{8, 3}, 3},
+	} {
+		asked := 0
+		got, err := persist(0, 64, func(uint64) (uint64, error) {
+			asked++
+			return tt.answers[asked-1], nil
+		})
+		if err != nil || got != tt.want || asked != len(tt.answers) {
+			t.Errorf("%s: %d pages, %v, asked %d times", name, got, err, asked)
+		}
+	}
+}

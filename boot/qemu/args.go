@@ -41,10 +41,25 @@ func (m machine) processor() []string {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
 	threads := "multi"
-	if m.vps > 1 && !atLeast(m.version, 8, 1) {
+	if m.oneThread() {
 		threads = "single"
 	}
 	return []string{"-accel", "tcg,thread=" + threads, "-cpu", "EPYC-Rome,+svm"}
+}
+
+func (m machine) oneThread() bool {
+	return m.accel != AccelKVM && m.vps > 1 && !atLeast(m.version, 8, 1)
+}
+
+// cpus returns how many CPUs the VM has: one for Keel's own work, and as many for
+// the guest's VPs as the host can run at once. VPs are threads in VTL2, which may
+// share a CPU. Where one thread plays all CPUs each VP gets its own: a guest that
+// waits for another VP says so to the emulation (PAUSE), not to VTL2's scheduler.
+func (m machine) cpus() int {
+	if m.oneThread() {
+		return 1 + m.vps
+	}
+	return 1 + max(1, min(m.vps, m.hostCPUs))
 }
 
 // arguments composes QEMU's command line. It is one literal in the order in
@@ -55,9 +70,7 @@ func arguments(m machine) []string {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 	}, m.processor()...)
 	args = append(args,
-		// One CPU for Keel's own work, and as many for the guest's VPs as the host
-		// can run at once: VPs are threads in VTL2, which may share a CPU.
-		"-smp", strconv.Itoa(1+max(1, min(m.vps, m.hostCPUs))),
+		"-smp", strconv.Itoa(m.cpus()),
 		"-m", mib(vmMemory(m.memory)),
 	)
 	if m.loader == LoaderIGVM {

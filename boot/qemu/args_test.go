@@ -38,6 +38,8 @@ func TestArgumentsVary(t *testing.T) {
 		"fewer VPs":        {func(m *machine) { m.vps = 1 }, "-smp 2 ", "-smp 3 "},
 		"unknown host":     {func(m *machine) { m.hostCPUs = 0 }, "-smp 2 ", "-smp 1"},
 		"old QEMU":         {func(m *machine) { m.version = "8.0.5" }, "tcg,thread=single", "multi"},
+		"old QEMU, 4 VPs":  {func(m *machine) { m.version, m.vps = "7.2.22", 4 }, "-smp 5 ", "multi"},
+		"new QEMU, 4 VPs":  {func(m *machine) { m.version, m.vps = "8.1.0", 4 }, "-smp 3 ", "single"},
 		"old QEMU, 1 VP":   {func(m *machine) { m.version, m.vps = "7.2.22", 1 }, "tcg,thread=multi", "single"},
 		"odd QEMU":         {func(m *machine) { m.version = "" }, "tcg,thread=single", "multi"},
 		"new QEMU":         {func(m *machine) { m.version = "10.0.2" }, "tcg,thread=multi", "single"},
@@ -45,7 +47,7 @@ func TestArgumentsVary(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			m := machine{accel: AccelTCG, loader: LoaderPVH, hostCPUs: 2, vps: 2, memory: MinMemory, fds: fds{image: 3, kernel: 4, initrd: 5}}
+			m := machine{accel: AccelTCG, version: "8.1.0", loader: LoaderPVH, hostCPUs: 2, vps: 2, memory: MinMemory, fds: fds{image: 3, kernel: 4, initrd: 5}}
 			tt.change(&m)
 			got := strings.Join(arguments(m), " ")
 			if !strings.Contains(got, tt.has) || strings.Contains(got, tt.not) {
