@@ -1,6 +1,7 @@
 // Package pcihost emulates a PCI host bridge: configuration through ports
-// CF8h/CFCh and through the memory-mapped window (ECAM), and the bridge's own
-// function 00:00.0. Functions that nobody added read as all ones.
+// CF8h/CFCh and through the memory-mapped window (ECAM), the windows in which
+// functions have their memory, and the bridge's own function 00:00.0. Functions
+// that nobody added read as all ones.
 package pcihost
 
 import (
@@ -51,6 +52,8 @@ type Host struct {
 	reset     bus.PIODevice
 	address   atomic.Uint32
 	functions map[Address]Function
+	decoders  []decoder // the functions with BARs, by address
+	unclaimed atomic.Uint64
 }
 
 // New returns a host bridge with an otherwise empty bus. ecam is where the owner
@@ -64,7 +67,8 @@ func New(ecam x86.GPA, resetControl bus.PIODevice) *Host {
 }
 
 // Add places a function. It fails when the address is taken, or has no function
-// 0 beside it, without which guests never look (PCI 3.0 §3.2.2.3.4).
+// 0 beside it, without which guests never look (PCI 3.0 §3.2.2.3.4). A function
+// that is a Decoder is found through the windows too.
 // Preconditions: no VP runs.
 func (h *Host) Add(at Address, f Function) error {
 	if _, ok := h.functions[at&^7]; !ok && at&7 != 0 {
@@ -74,6 +78,7 @@ func (h *Host) Add(at Address, f Function) error {
 		return fmt.Errorf("%w: %s: %w", ErrAdd, at, errTaken)
 	}
 	h.functions[at] = f
+	h.addDecoder(at, f)
 	return nil
 }
 

@@ -40,6 +40,20 @@ const (
 	cfgECAM    = 0x60 // PCIEXBAR, 64 bits
 )
 
+// Header of other functions, as far as Assign reads it (PCI 3.0 §6.1, §6.2.5.1).
+const (
+	cfgHeaderType  = 0x0e
+	headerTypeMask = 0x7f // 0: an ordinary function
+	cfgBAR         = 0x10
+	barCount       = 6
+	barIO          = 1 << 0
+	barTypeMask    = 3 << 1
+	barWide        = 2 << 1
+	barFlags       = 0xf
+	commandMemory  = 1 << 1
+	limitNarrow    = 1 << 32 // where addresses of 32 bits end
+)
+
 // What the host bridge is: the memory controller hub of the Q35 chipset.
 const (
 	bridgeVendor  = 0x8086
