@@ -95,6 +95,7 @@ var kvmRules = []rule{
 	{"VIRTIO_CONSOLE", "y", "console, log and control ports"},
 	{"VIRTIO_VSOCKETS", "y", "diagnostics channel"},
 	{"VFIO_PCI", "y", "assigned devices"},
+	{"HOTPLUG_PCI_ACPI", "y", "assigned devices come and go"},
 	{"VFIO_IOMMU_TYPE1", "y", "assigned devices"},
 	{"IOMMUFD", "y", "assigned devices"},
 	{"VFIO_NOIOMMU", "n", "no DMA without an IOMMU"},

@@ -1,0 +1,210 @@
+package kernelcfg
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"keel/kernelcfg/deb"
+)
+
+// GuestFile is a file for a guest's root file system.
+type GuestFile struct {
+	Name string // in the guest, without leading slash
+	Path string // its content, on this machine
+}
+
+// toolPrograms are the programs that guests get, by base name; those that end in *
+// are prefixes. A program that a package set has under several paths is taken once.
+// dash is there because busybox's shell prefers its own applets, whatever PATH says.
+var toolPrograms = []string{
+	"dash",
+	"mke2fs", "mkfs.ext4", "e2fsck", "fsck.ext4", "dumpe2fs", "resize2fs",
+	"mkfs.xfs", "xfs_repair",
+	"blkdiscard", "blockdev", "fstrim", "flock", "mount", "umount",
+	"sg_*",
+}
+
+// toolsRecipe stands for what shapes an unpacked tree beside the pins. Raise it when
+// unpackTools changes.
+const toolsRecipe = "1"
+
+// GuestTools returns Debian's tools for disks and file systems with the libraries
+// that they need, fetching them when needed: mkfs.ext4, e2fsck, mkfs.xfs,
+// xfs_repair, blkdiscard, fstrim, mount, the sg_* programs, a shell, and fio, which is
+// built when the cache lacks it (see GuestFio). Programs lie in bin and sbin.
+// Errors: ErrGuest, and those of GuestFio.
+func GuestTools(ctx context.Context) ([]GuestFile, error) {
+	cache, err := deb.Default()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrGuest, err)
+	}
+	files, err := takeTools(ctx, cache, toolSets)
+	if err != nil {
+		return nil, fmt.Errorf("%w: tools: %w", ErrGuest, err)
+	}
+	fio, err := GuestFio(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append(files, GuestFile{Name: "bin/fio", Path: fio}), nil
+}
+
+// takeTools returns the tools of the first set that the mirrors have whole.
+func takeTools(ctx context.Context, cache *deb.Cache, sets []toolSet) ([]GuestFile, error) {
+	var dropped error
+	for i, set := range sets {
+		tree, err := toolTree(ctx, cache, set)
+		if err == nil {
+			programs, err := findPrograms(tree)
+			if err != nil {
+				return nil, err
+			}
+			return closure(tree, programs)
+		}
+		if !errors.Is(err, deb.ErrDropped) {
+			return nil, err
+		}
+		dropped = err
+		if i+1 < len(sets) {
+			fmt.Fprintf(cache.Progress, "keel: WARNING: %v; taking the tools of %s. Update the pins.\n", err, sets[i+1].release)
+		}
+	}
+	return nil, dropped
+}
+
+// toolTree returns the folder with a set's unpacked programs and libraries.
+func toolTree(ctx context.Context, cache *deb.Cache, set toolSet) (string, error) {
+	place := func(pins []deb.Pin) string {
+		h := sha256.New()
+		fmt.Fprintln(h, toolsRecipe, toolPrograms)
+		for _, p := range pins {
+			fmt.Fprintln(h, p.SHA256)
+		}
+		return filepath.Join(filepath.Dir(cache.Dir), "guest", "tools-"+hex.EncodeToString(h.Sum(nil))[:16])
+	}
+	// With the preferred pins unpacked, neither mirror nor packages are needed.
+	var preferred []deb.Pin
+	for _, pins := range set.packages {
+		preferred = append(preferred, pins[0])
+	}
+	if tree := place(preferred); isDir(tree) {
+		return tree, nil
+	}
+	var packages []string
+	var chosen []deb.Pin
+	for _, pins := range set.packages {
+		pkg, pin, err := cache.FirstAvailable(ctx, pins...)
+		if err != nil {
+			return "", err
+		}
+		packages, chosen = append(packages, pkg), append(chosen, pin)
+	}
+	tree := place(chosen)
+	unlock, err := deb.Lock(tree+".lock", cache.Progress)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if isDir(tree) {
+		return tree, nil
+	}
+	part := tree + ".part" // with the lock held, an existing one is a dead process's
+	if err := os.RemoveAll(part); err != nil {
+		return "", err
+	}
+	for _, pkg := range packages {
+		if err := unpackTools(pkg, part); err != nil {
+			return "", errors.Join(err, os.RemoveAll(part))
+		}
+	}
+	return tree, os.Rename(part, tree) // only a complete tree gets its name
+}
+
+func isDir(name string) bool {
+	st, err := os.Stat(name)
+	return err == nil && st.IsDir()
+}
+
+// unpackTools takes the wanted programs and all shared libraries of a package, with
+// the links between them.
+func unpackTools(pkg, tree string) error {
+	return deb.Walk(pkg, func(h *tar.Header, r io.Reader) error {
+		if !isProgram(h.Name) && !isLibrary(h.Name) {
+			return nil
+		}
+		dst := filepath.Join(tree, filepath.FromSlash(h.Name))
+		switch h.Typeflag {
+		case tar.TypeReg:
+			return deb.WriteFile(dst, r, 0o755)
+		case tar.TypeSymlink:
+			if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
+				return err
+			}
+			return os.Symlink(h.Linkname, dst)
+		case tar.TypeLink:
+			return fmt.Errorf("%s: hard links are not expected", h.Name)
+		}
+		return nil
+	})
+}
+
+// isProgram tells a program that toolPrograms names.
+func isProgram(name string) bool {
+	switch path.Dir(name) {
+	case "bin", "sbin", "usr/bin", "usr/sbin":
+	default:
+		return false
+	}
+	for _, p := range toolPrograms {
+		if ok, _ := path.Match(p, path.Base(name)); ok { // the patterns are ours
+			return true
+		}
+	}
+	return false
+}
+
+// isLibrary tells a shared library or the program interpreter.
+func isLibrary(name string) bool {
+	dir, base := path.Split(name)
+	switch strings.TrimPrefix(dir, "usr/") {
+	case "lib/x86_64-linux-gnu/", "lib64/":
+		return strings.HasSuffix(base, ".so") || strings.Contains(base, ".so.")
+	}
+	return false
+}
+
+// findPrograms lists the programs of an unpacked tree, and complains when one of
+// toolPrograms is not there.
+func findPrograms(tree string) ([]string, error) {
+	var out []string
+	found := map[string]bool{}
+	for _, dir := range []string{"bin", "sbin", "usr/bin", "usr/sbin"} {
+		entries, err := os.ReadDir(filepath.Join(tree, dir))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		for _, e := range entries {
+			out = append(out, path.Join(dir, e.Name()))
+			for _, p := range toolPrograms {
+				if ok, _ := path.Match(p, e.Name()); ok {
+					found[p] = true
+				}
+			}
+		}
+	}
+	for _, p := range toolPrograms {
+		if !found[p] {
+			return nil, fmt.Errorf("the packages have no %s", p)
+		}
+	}
+	return out, nil
+}
