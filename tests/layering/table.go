@@ -35,27 +35,32 @@ var rooms = []room{
 	{rank: rankTests, packages: []string{"tests/*", "tests/*/*", "tests/*/*/*"}, imports: []string{"*"}},
 	{rank: rankWiring, packages: []string{"", "*/cmd/*", "*/*/cmd/*"}, imports: []string{"*"}},
 
-	{rank: 0, packages: []string{"hcl/abi/kvm", "hcl/abi/mshv", "hcl/abi/hv", "hcl/abi/snp", "hcl/abi/tdx", "hcl/abi/x86"}},
+	{rank: 0, packages: []string{"hcl/abi/kvm", "hcl/abi/vfio", "hcl/abi/mshv", "hcl/abi/hv", "hcl/abi/snp", "hcl/abi/tdx", "hcl/abi/x86"}},
 	{rank: 0, packages: []string{"vtl/bus", "vtl/irq"}, imports: []string{"hcl/abi/x86"}},
 	{rank: 0, packages: []string{"hcl/pci", "translate/blk"}, imports: []string{"hcl/abi/x86"}},
+	{rank: 0, packages: []string{"translate/blk/blktest"}, imports: []string{"translate/blk"}},
 	{rank: 0, packages: []string{"diag/inspect", "boot/handoff"}, imports: []string{"hcl/abi/x86"}},
 
 	{rank: 1, packages: []string{"hcl/sys"}, imports: []string{"hcl/abi/*"}},
 	{rank: 2, packages: []string{"hcl"}, imports: []string{"hcl/abi/*"}},
 	{rank: 3, packages: []string{"hcl/kvm", "hcl/mshv", "hcl/snp", "hcl/tdx", "hcl/vfio"}, imports: []string{"hcl", "hcl/sys", "hcl/abi/*", "hcl/pci"}},
 	{rank: 3, packages: []string{"hcl/emutee", "hcl/hcltest"}, imports: []string{"hcl", "hcl/abi/*"}},
+	{rank: 3, packages: []string{"hcl/pci/pcitest"}, imports: []string{"hcl/pci"}},
 
 	{rank: 4, packages: []string{"vtl/guestmem"}, imports: []string{"hcl"}},
-	{rank: 4, packages: []string{"vtl/apic", "vtl/x86emu", "vtl/cpuid", "vtl/msr", "vtl/hv"}, imports: []string{"vtl/bus", "vtl/irq", "vtl/guestmem", "hcl/abi/*"}},
+	{rank: 4, packages: []string{"vtl/apic", "vtl/x86emu", "vtl/cpuid", "vtl/msr", "vtl/hv", "vtl/pci"}, imports: []string{"vtl/bus", "vtl/irq", "vtl/guestmem", "hcl/abi/*"}},
 	{rank: 5, packages: []string{"vtl"}, imports: []string{"hcl", "vtl/*"}},
 	{rank: 5, packages: []string{"vtpm", "vtpm/crb", "vtpm/tis", "vtpm/nv"}, imports: []string{"hcl", "vtl/bus", "vtl/irq", "vtl/guestmem", "vtpm/*"}},
 	{rank: 5, packages: []string{"translate/nvme"}, imports: []string{"translate/blk", "hcl/pci"}, narrow: true},
+	{rank: 5, packages: []string{"translate/nvme/nvmetest"}, imports: []string{"translate/nvme", "translate/blk", "hcl/pci", "hcl/sys"}, narrow: true},
 	{rank: 5, packages: []string{"translate/scsi"}, imports: []string{"translate/blk"}, narrow: true},
 	{
 		rank: 5, packages: []string{"translate/vmbus", "translate/storvsp", "translate/virtio", "translate/virtioscsi"},
-		imports: []string{"translate/*", "vtl/bus", "vtl/irq", "vtl/guestmem", "vtl/hv"},
+		imports: []string{"translate/*", "vtl/bus", "vtl/irq", "vtl/guestmem", "vtl/hv", "vtl/pci"},
 	},
 
+	{rank: 5, packages: []string{"translate/vmbus/vmbustest"}, imports: []string{"translate/vmbus", "vtl/guestmem", "hcl/sys"}, narrow: true},
+	{rank: 5, packages: []string{"translate/virtio/virtiotest"}, imports: []string{"vtl/pci", "vtl/guestmem"}, narrow: true},
 	{rank: 6, packages: []string{"paravisor/chipset/*"}, imports: []string{"vtl/bus", "vtl/irq", "paravisor/chipset/isa"}, narrow: true},
 	{
 		rank: 6,

@@ -1,0 +1,118 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"keel/tests/harness"
+)
+
+// session is a run on a terminal, with somebody who reads and types.
+type session struct {
+	*harness.Run
+	user *os.File // the user's end of the terminal
+	out  *screen
+}
+
+// screen collects what a guest prints and lets one wait for a part of it.
+type screen struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	seen    int // what find has gone past
+	changed chan struct{}
+}
+
+func (s *screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+	return s.text.Write(b)
+}
+
+// find returns whether the text that it has not gone past holds want, and goes
+// past it.
+func (s *screen) find(want string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := bytes.Index(s.text.Bytes()[s.seen:], []byte(want))
+	if i < 0 {
+		return false
+	}
+	s.seen += i + len(want)
+	return true
+}
+
+// onTerminal starts a run on a terminal.
+func onTerminal(t *testing.T, flags ...string) *session {
+	t.Helper()
+	user, tty := openTerminal(t)
+	defer tty.Close()
+	s := &session{Run: tool.StartOn(t, tty, flags...), user: user, out: &screen{changed: make(chan struct{}, 1)}}
+	go func() { _, _ = io.Copy(s.out, user) }() // ends with an error when the tool closes the terminal
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.out.mu.Lock()
+			defer s.out.mu.Unlock()
+			text := s.out.text.Bytes()
+			t.Logf("end of the terminal: %q", text[max(0, len(text)-2000):])
+		}
+	})
+	return s
+}
+
+// openTerminal returns the two ends of a pseudo terminal (pts(4)).
+func openTerminal(t *testing.T) (user, tty *os.File) {
+	t.Helper()
+	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { user.Close() })
+	if err := unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return user, tty
+}
+
+// expect waits until the guest prints want, after what was expected before.
+func (s *session) expect(t *testing.T, want string) {
+	t.Helper()
+	for deadline := time.After(harness.Patience); !s.out.find(want); {
+		select {
+		case <-s.out.changed:
+		case <-s.Ended:
+			if !s.out.find(want) {
+				t.Fatalf("the run ended before the guest printed %q", want)
+			}
+			return
+		case <-deadline:
+			t.Fatalf("the guest did not print %q within %v", want, harness.Patience)
+		}
+	}
+}
+
+// send types on the guest's terminal.
+func (s *session) send(t *testing.T, keys string) {
+	t.Helper()
+	if _, err := io.WriteString(s.user, keys); err != nil {
+		t.Fatalf("type %q: %v", keys, err)
+	}
+}
