@@ -35,7 +35,8 @@ Exit codes:
   11  the paravisor crashed
   12  --timeout passed
   13  ended by the user or by a signal
-  14  the VM ended without a word`
+  14  the VM ended without a word
+  15  disk image missing, locked or malformed`
 
 // runFlags are the flags of "keel run" that are not qemu.Options as they
 // stand.
@@ -47,7 +48,10 @@ type runFlags struct {
 	memory                string
 	logJSON               bool
 	traceExits            bool
-	accel, loader         string
+	accel, loader, iommu  string
+	disks                 []string
+	diskAdd, diskRemove   string
+	diskGrow              string
 }
 
 func runCommand() *cobra.Command {
@@ -58,6 +62,9 @@ func runCommand() *cobra.Command {
 		Long:  runHelp,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.changes() {
+				return f.change(cmd.Context())
+			}
 			return f.run(cmd.Context())
 		},
 	}
@@ -68,6 +75,12 @@ func runCommand() *cobra.Command {
 	s.StringVar(&f.commandLine, "append", "console=ttyS0", "command line of the guest kernel")
 	s.IntVar(&f.VPs, "vps", 1, fmt.Sprintf("virtual processors of the guest, 1 to %d", qemu.MaxVPs))
 	s.StringVar(&f.memory, "mem", "512M", "guest memory; Keel's own comes on top")
+	s.StringArrayVar(&f.disks, "disk", nil,
+		"disk FILE[,front=virtio-scsi|storvsc][,ro][,dvd][,bs=512|4096][,stripe=FILE+FILE][,chunk=SIZE]; may be repeated")
+	s.StringVar(&f.diskAdd, "disk-add", "", "start nothing: add this disk, as for --disk, to the VM that runs with that --name")
+	s.StringVar(&f.diskRemove, "disk-remove", "", "start nothing: remove the disk of this file from the VM that runs with that --name")
+	s.StringVar(&f.diskGrow, "disk-grow", "", "start nothing: show the guest of the VM with that --name the new size of this file")
+	s.StringVar(&f.iommu, "iommu", string(qemu.IOMMUIntel), "intel or amd: the IOMMU that confines the disks' controllers")
 	s.StringVar(&f.Name, "name", "keel", "name of the VM")
 	s.StringVar(&f.accel, "accel", "auto", "auto, kvm or tcg; auto picks kvm only where nesting works")
 	s.StringVar(&f.loader, "loader", "auto", "auto, pvh or igvm (-object igvm-cfg of newer QEMU)")

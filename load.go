@@ -19,11 +19,14 @@ const lowRAM = 3 << 30
 // with the same code that checks it in the VM; the cheap comes first.
 func (f *runFlags) load(ctx context.Context) error {
 	var err error
-	f.Accel, f.Loader = qemu.Accel(f.accel), qemu.Loader(f.loader)
+	f.Accel, f.Loader, f.IOMMU = qemu.Accel(f.accel), qemu.Loader(f.loader), qemu.IOMMU(f.iommu)
 	if f.Memory, err = qemu.ParseMemory(f.memory); err != nil {
 		return err
 	}
 	if err := f.Validate(); err != nil {
+		return err
+	}
+	if err := f.loadDisks(); err != nil {
 		return err
 	}
 	if err := f.loadPayload(ctx); err != nil {
@@ -42,6 +45,7 @@ func (f *runFlags) load(ctx context.Context) error {
 		InitrdSize:  uint64(len(f.Initrd)),
 		LogJSON:     f.logJSON,
 		TraceExits:  f.traceExits,
+		Disks:       configDisks(f.Disks),
 	})
 	if err != nil {
 		return err

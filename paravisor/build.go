@@ -1,6 +1,7 @@
 package paravisor
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"keel/vtl/bus"
 	"keel/vtl/cpuid"
 	"keel/vtl/guestmem"
+	"keel/vtl/hv"
 	"keel/vtl/irq"
 )
 
@@ -35,6 +37,8 @@ type machine struct {
 	mmio       bus.Memory
 	com1, com2 *serial.UART
 	pm         *pm.PM
+	pci        *pcihost.Host
+	disks      *disks
 	resetters  []bus.Resetter // every chip
 	tables     []acpi.Blob    // written before each start
 	rsdp       x86.GPA
@@ -51,11 +55,17 @@ func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, l
 	if err != nil {
 		return nil, buildError(err)
 	}
-	m := &machine{memory: memory, tellsFrequency: cpuid.TellsFrequency(supported)}
+	m := &machine{memory: memory, tellsFrequency: cpuid.TellsFrequency(supported), disks: &disks{log: log}}
 	var pics *pic.PIC
 	var observe func(int, hcl.Exit)
 	if c.TraceExits {
 		observe = logExits(log)
+	}
+	var hyperV *vtl.HyperV
+	if c.Has(config.FrontStorVSC) {
+		hyperV = &vtl.HyperV{RAM: memory, Crash: func(crash hv.Crash) {
+			log.Error("the guest reports that it crashed", "parameters", fmt.Sprintf("%#x", crash.P), "message", string(crash.Message))
+		}}
 	}
 	m.guest, err = vtl.New(vtl.Config{
 		Partition: partition, VPs: c.VPs, Ports: &m.ports, Memory: &m.mmio,
@@ -65,6 +75,7 @@ func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, l
 			return vp.SetMSR(x86.IA32_MTRR_DEF_TYPE, x86.MTRR_DEF_TYPE_ENABLED_WB)
 		},
 		Observe: observe,
+		HyperV:  hyperV,
 	})
 	if err != nil {
 		return nil, buildError(err)
@@ -80,6 +91,9 @@ func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, l
 		return irq.Fan{pics.Line(n), ioapic.Line(gsi)}
 	}
 	if err := m.connect(pics, ioapic, isa); err != nil {
+		return nil, buildError(err)
+	}
+	if err := m.connectDisks(c); err != nil {
 		return nil, buildError(err)
 	}
 	if err := m.describe(c); err != nil {
@@ -102,11 +116,11 @@ func (m *machine) connect(pics *pic.PIC, ioapic *apic.IOAPIC, isa func(int) irq.
 	timer := pit.New(isa(irqTimer), clock)
 	clockChip := rtc.New(isa(irqRTC), clock, time.Now)
 	control := reset.New(func(r reset.Reason) { startOver(r.String()) })
-	pci := pcihost.New(ecamBase, control.CF9())
+	m.pci = pcihost.New(ecamBase, control.CF9())
 	keyboard := i8042.New(func() { startOver("keyboard controller") })
 	post := &debugport.Scratch{}
 	m.resetters = []bus.Resetter{
-		m.com1, m.com2, m.pm, timer, clockChip, control, pci, keyboard, post, pics, ioapic,
+		m.com1, m.com2, m.pm, timer, clockChip, control, m.pci, keyboard, post, pics, ioapic,
 	}
 	for _, p := range []struct {
 		name   string
@@ -125,7 +139,7 @@ func (m *machine) connect(pics *pic.PIC, ioapic *apic.IOAPIC, isa func(int) irq.
 		{"com2", portCOM2, serial.PortCount, m.com2},
 		{"pm", portPM, pm.BlockSize, m.pm},
 		{"fast a20", reset.FastPort, 1, control.Port92()},
-		{"pci config", pcihost.Port, pcihost.PortCount, pci},
+		{"pci config", pcihost.Port, pcihost.PortCount, m.pci},
 		{"i8042 data", i8042.DataPort, 1, keyboard.Data()},
 		{"i8042 command", i8042.CommandPort, 1, keyboard.Command()},
 	} {
@@ -133,10 +147,22 @@ func (m *machine) connect(pics *pic.PIC, ioapic *apic.IOAPIC, isa func(int) irq.
 			return err
 		}
 	}
-	if err := m.mmio.Map("ioapic", ioapicBase, apic.IOAPICSize, ioapic); err != nil {
-		return err
+	for _, r := range []struct {
+		name   string
+		first  x86.GPA
+		size   uint64
+		device bus.MMIODevice
+	}{
+		{"ioapic", ioapicBase, apic.IOAPICSize, ioapic},
+		{"ecam", ecamBase, ecamSize, m.pci},
+		{"pci low", pciLowBase, pciLowSize, m.pci.Window(pciLowBase)},
+		{"pci high", pciHighBase, pciHighSize, m.pci.Window(pciHighBase)},
+	} {
+		if err := m.mmio.Map(r.name, r.first, r.size, r.device); err != nil {
+			return err
+		}
 	}
-	return m.mmio.Map("ecam", ecamBase, ecamSize, pci)
+	return nil
 }
 
 // describe prepares the tables that tell the guest what connect has built.
@@ -154,6 +180,7 @@ func (m *machine) describe(c *config.Config) error {
 		PCILow:  acpi.Window{Base: pciLowBase, Size: pciLowSize},
 		PCIHigh: acpi.Window{Base: pciHighBase, Size: pciHighSize},
 		UARTs:   uarts,
+		VMBus:   c.Has(config.FrontStorVSC),
 		Reclaim: acpi.Window{Base: acpiBase, Size: acpiSize}, FACSAddr: facsBase,
 	})
 	if err != nil {
@@ -190,6 +217,10 @@ func memoryMap(memory *guestmem.Memory) guestload.Map {
 func (m *machine) boot(p *payload, commandLine string, entering func()) (vtl.End, error) {
 	for _, r := range m.resetters {
 		r.Reset()
+	}
+	low, high := pcihost.Range{Base: pciLowBase, Size: pciLowSize}, pcihost.Range{Base: pciHighBase, Size: pciHighSize}
+	if err := m.pci.Assign(low, high); err != nil {
+		return vtl.End{}, err
 	}
 	for _, t := range m.tables {
 		if err := m.memory.WriteAt(t.GPA, t.Data); err != nil {

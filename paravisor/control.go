@@ -13,7 +13,7 @@ import (
 )
 
 // maxCommand bounds a line from the launcher, in bytes.
-const maxCommand = 4 << 10
+const maxCommand = 16 << 10
 
 // control is the channel to the launcher.
 type control struct {
@@ -38,7 +38,7 @@ func (c *control) send(e handoff.Event) {
 
 // serve hands commands to do until the channel or ctx ends. What is not a
 // command is counted in the log and dropped.
-func (c *control) serve(ctx context.Context, r io.Reader, do func(handoff.CommandKind)) {
+func (c *control) serve(ctx context.Context, r io.Reader, do func(handoff.Command)) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, maxCommand), maxCommand)
 	for lines.Scan() && ctx.Err() == nil {
@@ -47,7 +47,7 @@ func (c *control) serve(ctx context.Context, r io.Reader, do func(handoff.Comman
 			c.log.Warn("refused a malformed command", "error", err)
 			continue
 		}
-		do(command.Command)
+		do(command)
 	}
 	if err := lines.Err(); err != nil && ctx.Err() == nil {
 		c.log.Warn("the control channel ended", "error", err)

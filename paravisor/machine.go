@@ -42,6 +42,8 @@ const (
 	irqSCI   = 9
 
 	ioapicID = 0
+
+	pciDisks = 1 // PCI device number of the virtio-scsi controller
 )
 
 // reserved is what the guest's memory map says beside its RAM.

@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"keel/boot/handoff"
 	"keel/hcl"
 	"keel/paravisor/config"
 	"keel/vtl"
+	"keel/vtl/guestmem"
 )
 
 // Environment is what the paravisor finds around itself.
@@ -23,7 +25,10 @@ type Environment struct {
 	Policy  config.Policy
 	// Open makes the partition. It is called once the configuration is known
 	// to be good.
-	Open    func() (hcl.Partition, error)
+	Open func() (hcl.Partition, error)
+	// Devices gives access to what the host assigned, and lets that reach the
+	// guest's memory. It is called when the guest has disks.
+	Devices func(memory *guestmem.Memory) (Devices, error)
 	Control io.ReadWriter // events out, commands in
 	Console io.ReadWriter // the guest's first serial port
 	Log     *slog.Logger
@@ -56,6 +61,9 @@ func Run(ctx context.Context, env Environment) handoff.Outcome {
 	}
 	end, err := k.live(ctx)
 	k.report()
+	if k.machine.disks.controllers != nil {
+		k.machine.disks.close()
+	}
 	if err != nil {
 		return ctl.fail(err)
 	}
@@ -94,6 +102,8 @@ type keel struct {
 	config  *config.Config
 	machine *machine
 	payload *payload
+
+	changing atomic.Bool // a disk is being added or removed
 
 	mu     sync.Mutex
 	usage  usage
@@ -137,7 +147,23 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if k.machine, err = build(partition, memory, c, env.Log); err != nil {
 		return nil, err
 	}
+	if len(c.Disks) > 0 {
+		return k, k.attach(memory)
+	}
 	return k, nil
+}
+
+// attach gives the guest its disks.
+func (k *keel) attach(memory *guestmem.Memory) error {
+	devices, err := k.env.Devices(memory)
+	if err != nil {
+		return &handoff.Failure{
+			Outcome: handoff.OutcomeHostRefused, Cause: "the VM cannot confine its disks", Err: err,
+			Remedy: "start it with an IOMMU (keel run does)",
+		}
+	}
+	k.machine.disks.controllers = newControllers(devices, k.config.VPs, k.env.Log)
+	return k.machine.disks.addAll(k.config.Disks)
 }
 
 // live runs the guest until it ends for good, starting it over as often as it
@@ -182,17 +208,49 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 }
 
 // command does what the launcher asks.
-func (k *keel) command(c handoff.CommandKind) {
-	switch c {
+func (k *keel) command(c handoff.Command) {
+	switch c.Command {
 	case handoff.CommandNMI:
 		k.machine.guest.NMI()
 	case handoff.CommandReport:
 		k.report()
 	case handoff.CommandShutdown:
 		k.machine.pm.PowerButton()
+	case handoff.CommandDiskAdd, handoff.CommandDiskRemove, handoff.CommandDiskHold, handoff.CommandDiskResume:
+		if !k.changing.CompareAndSwap(false, true) {
+			k.done(c, errors.New("another change is under way"))
+			return
+		}
+		go func() { // it may wait for the host
+			err := k.change(c)
+			k.changing.Store(false)
+			k.done(c, err)
+		}()
 	default:
-		k.env.Log.Warn("refused an unknown command", "command", string(c))
+		k.env.Log.Warn("refused an unknown command", "command", string(c.Command))
 	}
+}
+
+// change adds or removes a disk.
+func (k *keel) change(c handoff.Command) error {
+	d, err := config.ParseDisk(c.Disk)
+	if err != nil {
+		return err
+	}
+	if k.machine.disks.controllers == nil {
+		return errors.New("the guest was started without disks")
+	}
+	return k.machine.disks.command(c.Command, d)
+}
+
+// done tells the launcher what became of a command.
+func (k *keel) done(c handoff.Command, err error) {
+	e := handoff.Event{Event: handoff.EventDone, ID: c.ID}
+	if err != nil {
+		k.env.Log.Error("a change of disks failed", "command", string(c.Command), "error", err)
+		e.Message = err.Error()
+	}
+	k.control.send(e)
 }
 
 // watch keeps the peak of the memory in use until ctx ends.

@@ -16,7 +16,9 @@ func (v *vp) dispatch(e *hcl.Exit) {
 	case hcl.ExitInterruptWindow, hcl.ExitTPR:
 		return // the loop delivers
 	case hcl.ExitPIO:
-		v.pio(e)
+		if !v.hypercall(e) {
+			v.pio(e)
+		}
 	case hcl.ExitMMIO:
 		v.mmio(e)
 	case hcl.ExitMSRRead:
@@ -78,6 +80,8 @@ func (v *vp) mmio(e *hcl.Exit) {
 // readMSR answers RDMSR for what Keel keeps; ok is false for #GP.
 func (v *vp) readMSR(index uint32) (value uint64, ok bool) {
 	switch {
+	case v.isHyperVMSR(index):
+		return v.guest.hyperv.ReadMSR(v.index, index)
 	case index >= x86.X2APIC_MSR_FIRST && index <= x86.X2APIC_MSR_LAST:
 		return v.local.ReadMSR(index)
 	case index == x86.IA32_APIC_BASE:
@@ -91,6 +95,8 @@ func (v *vp) readMSR(index uint32) (value uint64, ok bool) {
 // writeMSR answers WRMSR for what Keel keeps; ok is false for #GP.
 func (v *vp) writeMSR(index uint32, value uint64) (ok bool) {
 	switch {
+	case v.isHyperVMSR(index):
+		return v.guest.hyperv.WriteMSR(v.index, index, value)
 	case index >= x86.X2APIC_MSR_FIRST && index <= x86.X2APIC_MSR_LAST:
 		return v.local.WriteMSR(index, value)
 	case index == x86.IA32_APIC_BASE:

@@ -17,6 +17,7 @@ import (
 	"keel/vtl/apic"
 	"keel/vtl/bus"
 	"keel/vtl/cpuid"
+	"keel/vtl/hv"
 	"keel/vtl/irq"
 )
 
@@ -41,6 +42,9 @@ type Config struct {
 	// Observe, unless it is nil, sees every exit once it is answered, on the VP's
 	// thread. Data is valid until it returns.
 	Observe func(vp int, e hcl.Exit)
+	// HyperV, unless it is nil, gives the guest the hypervisor interface. Without it
+	// the guest sees no hypervisor.
+	HyperV *HyperV
 }
 
 // Guest is a guest and its virtual processors.
@@ -48,6 +52,7 @@ type Guest struct {
 	config  Config
 	apics   *apic.Set
 	vps     []*vp
+	hyperv  *hv.Hypervisor // nil unless asked for
 	tscHz   uint64
 	end     atomic.Pointer[End]
 	refused refusals
@@ -69,6 +74,11 @@ func New(c Config) (*Guest, error) {
 	for i := range ids {
 		g.vps = append(g.vps, &vp{guest: g, index: i, local: g.apics.Local(i), work: make(chan func())})
 	}
+	if c.HyperV != nil {
+		if err := g.newHyperV(c.HyperV); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
 	return g, nil
 }
 
@@ -88,6 +98,10 @@ func (g *Guest) Start() error {
 	// it through CPUID; it is asked first and the answer does not change.
 	g.tscHz = g.config.Partition.TSCHz()
 	machine := cpuid.Machine{VPs: len(g.vps), TSCHz: g.tscHz, TimerHz: apic.TimerHz}
+	if g.hyperv != nil {
+		g.hyperv.SetTSCHz(g.tscHz)
+		machine.Hypervisor = g.hyperv.CPUID()
+	}
 	return g.each(func(v *vp) error {
 		id := v.local.ID()
 		return v.create(hcl.VPConfig{Index: v.index, APICID: id, CPUID: machine.Build(supported, id)})
@@ -103,6 +117,9 @@ func (g *Guest) TSCHz() uint64 { return g.tscHz }
 // Preconditions: Start succeeded, and devices are in their power-on state.
 func (g *Guest) Run(boot func(bsp hcl.VP) error) (End, error) {
 	g.end.Store(nil)
+	if g.hyperv != nil {
+		g.hyperv.Reset()
+	}
 	// All are reset before one runs, so that no startup IPI comes too early.
 	if err := g.each((*vp).reset); err != nil {
 		return End{}, err

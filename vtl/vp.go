@@ -25,12 +25,16 @@ type vp struct {
 	// be kicked to notice that wake is set. Any thread reads and writes them.
 	inside, wake atomic.Bool
 
+	// flush is set when the VP's TLB must be flushed before it enters the guest.
+	flush atomic.Bool
+
 	// crowded is set where VPs outnumber the CPUs that may run them.
 	crowded bool
 
 	waiting bool   // an application processor before its startup IPI
 	halted  bool   // in HLT
 	rip     uint64 // at the last exit
+	broken  error  // of the substrate, in the middle of an exit
 	trace   trace
 	exits   [hcl.ExitKinds]atomic.Uint64
 }
@@ -98,6 +102,11 @@ func (v *vp) loop() error {
 		if err := v.takeEvents(); err != nil {
 			return err
 		}
+		if v.flush.Swap(false) && !v.waiting {
+			if err := v.flushTLB(); err != nil {
+				return err
+			}
+		}
 		if !v.waiting {
 			if err := v.deliver(); err != nil {
 				return err
@@ -115,7 +124,7 @@ func (v *vp) loop() error {
 			v.inside.Store(false)
 			continue
 		}
-		if d := v.local.TimerDeadline(); d != v.armed {
+		if d := v.deadline(); d != v.armed {
 			v.arm(d)
 		}
 		v.backend.SetCR8(v.local.CR8())
@@ -127,6 +136,9 @@ func (v *vp) loop() error {
 		v.local.SetTPR(v.backend.CR8())
 		v.exits[exit.Kind].Add(1)
 		v.dispatch(&exit)
+		if v.broken != nil {
+			return v.broken
+		}
 		v.rip = exit.RIP
 		if observe := v.guest.config.Observe; observe != nil {
 			observe(v.index, exit)
@@ -155,6 +167,9 @@ func (v *vp) expired() {
 	if v.local.TimerDeadline() != 0 {
 		v.local.CheckTimer(now)
 	}
+	if h := v.guest.hyperv; h != nil {
+		h.CheckTimers(v.index)
+	}
 	if now >= v.armed-hair {
 		v.armed = 0
 	}
@@ -163,7 +178,7 @@ func (v *vp) expired() {
 // sleep waits for a kick or for the APIC timer.
 func (v *vp) sleep() {
 	wait := time.Duration(-1)
-	if d := v.local.TimerDeadline(); d != 0 {
+	if d := v.deadline(); d != 0 {
 		wait = time.Duration(max(d-v.guest.Now(), 0))
 	}
 	sys.WaitKick(wait)

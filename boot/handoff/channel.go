@@ -1,5 +1,7 @@
 package handoff
 
+import "encoding/json"
+
 // fw_cfg files through which the host passes the configuration and the guest's
 // payload (QEMU docs/specs/fw_cfg). All of them are untrusted.
 const (
@@ -25,6 +27,7 @@ const (
 	EventEntry  EventKind = "entry"  // the guest is about to run its first instruction
 	EventReset  EventKind = "reset"  // the guest reset and starts again
 	EventReport EventKind = "report" // figures of the run so far; Report is set
+	EventDone   EventKind = "done"   // the command with the same ID was done, or refused for the reason in Message
 	EventEnd    EventKind = "end"    // the run is over; Outcome and Message are set
 )
 
@@ -34,6 +37,7 @@ type Event struct {
 	TimeMS  float64   `json:"time_ms"` // milliseconds from power-on of the VM
 	Outcome Outcome   `json:"outcome,omitempty"`
 	Message string    `json:"message,omitempty"` // one line: cause and remedy, or the crash with RIP and the last exits
+	ID      uint64    `json:"id,omitempty"`
 	Report  *Report   `json:"report,omitempty"`
 }
 
@@ -54,9 +58,17 @@ const (
 	CommandNMI      CommandKind = "nmi"      // deliver an NMI to every VP
 	CommandReport   CommandKind = "report"   // send an EventReport now
 	CommandShutdown CommandKind = "shutdown" // press the guest's ACPI power button
+
+	// Those that EventDone answers. Disk is set.
+	CommandDiskAdd    CommandKind = "disk-add"    // show the guest a disk whose controllers were plugged in
+	CommandDiskRemove CommandKind = "disk-remove" // take a disk from the guest and let go of its controllers
+	CommandDiskHold   CommandKind = "disk-hold"   // let go of a disk's controllers, and let the guest's requests wait
+	CommandDiskResume CommandKind = "disk-resume" // go on with controllers that were plugged in again
 )
 
 // Command is what the launcher asks of Keel. It is untrusted.
 type Command struct {
-	Command CommandKind `json:"command"`
+	Command CommandKind     `json:"command"`
+	ID      uint64          `json:"id,omitempty"`
+	Disk    json.RawMessage `json:"disk,omitempty"` // as in the configuration
 }

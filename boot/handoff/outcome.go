@@ -25,6 +25,7 @@ const (
 	OutcomeTimeout          Outcome = "timeout"           // --timeout passed
 	OutcomeQuit             Outcome = "quit"              // ended by the user or by a signal
 	OutcomeVMLost           Outcome = "vm-lost"           // the VM ended without a word
+	OutcomeBadDisk          Outcome = "bad-disk"          // disk image missing, locked or malformed
 )
 
 // exitCodes lists the exit status of each outcome.
@@ -44,6 +45,7 @@ var exitCodes = map[Outcome]int{
 	OutcomeTimeout:          12,
 	OutcomeQuit:             13,
 	OutcomeVMLost:           14,
+	OutcomeBadDisk:          15,
 }
 
 // ExitCode returns the exit status that stands for the outcome. An outcome

@@ -24,6 +24,8 @@ type machine struct {
 	hostCPUs int
 	vps      int
 	memory   uint64 // guest memory in bytes
+	disks    []Disk
+	iommu    IOMMU
 	fds      fds
 	extra    []string
 }
@@ -94,6 +96,7 @@ func arguments(m machine) []string {
 		"-chardev", socket("control", m.fds.control), "-device", port("control", handoff.PortControl),
 		"-chardev", socket("qmp", m.fds.qmp), "-mon", "chardev=qmp,mode=control",
 	)
+	args = append(args, m.diskArguments()...)
 	return append(args, m.extra...)
 }
 

@@ -15,7 +15,7 @@ var known = map[handoff.Outcome]bool{
 	handoff.OutcomePoweroff: true, handoff.OutcomeBadKernel: true, handoff.OutcomeBadInitrd: true,
 	handoff.OutcomeBadImage: true, handoff.OutcomeBadConfig: true, handoff.OutcomeHostRefused: true,
 	handoff.OutcomeTooLittleMemory: true, handoff.OutcomeBadVPCount: true, handoff.OutcomeGuestCrashed: true,
-	handoff.OutcomeParavisorCrashed: true,
+	handoff.OutcomeParavisorCrashed: true, handoff.OutcomeBadDisk: true,
 }
 
 // readEvents passes on the events of the control channel until it ends, and
@@ -49,6 +49,8 @@ func plausible(e *handoff.Event) bool {
 		return e.Report != nil
 	case handoff.EventEnd:
 		return known[e.Outcome]
+	case handoff.EventDone:
+		return e.ID != 0
 	}
 	return false
 }
@@ -94,7 +96,7 @@ func (r *Report) apply(e *handoff.Event) {
 	case handoff.EventEnd:
 		first(&r.GuestEndMS, e.TimeMS)
 		r.Message = e.Message
-	case handoff.EventReport:
+	case handoff.EventReport, handoff.EventDone:
 	}
 	if f := e.Report; f != nil {
 		r.Exits, r.Refused = maps.Clone(f.Exits), maps.Clone(f.Refused)

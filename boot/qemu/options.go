@@ -69,6 +69,11 @@ type Options struct {
 	Accel  Accel
 	Loader Loader
 
+	Disks []Disk // named by NameDisks
+	IOMMU IOMMU  // that confines them
+	// DiskConfig says a disk in the words of the configuration.
+	DiskConfig func(*Disk) ([]byte, error)
+
 	QEMU      string   // QEMU binary; empty searches PATH
 	ExtraArgs []string // appended to QEMU's arguments, for experiments
 
@@ -106,6 +111,8 @@ func (o *Options) Validate() error {
 		return failure(handoff.OutcomeUsage, fmt.Sprintf("--accel %q is unknown", o.Accel), "use auto, kvm or tcg")
 	case o.Loader != LoaderAuto && o.Loader != LoaderPVH && o.Loader != LoaderIGVM:
 		return failure(handoff.OutcomeUsage, fmt.Sprintf("--loader %q is unknown", o.Loader), "use auto, pvh or igvm")
+	case o.IOMMU != IOMMUIntel && o.IOMMU != IOMMUAMD:
+		return failure(handoff.OutcomeUsage, fmt.Sprintf("--iommu %q is unknown", o.IOMMU), "use intel or amd")
 	case o.Timeout < 0:
 		return failure(handoff.OutcomeUsage, fmt.Sprintf("--timeout %v is negative", o.Timeout), "use for example 90s")
 	case o.Console == "":

@@ -40,6 +40,7 @@ type session struct {
 	proc    *process
 	ch      channels
 	monitor monitor
+	live    *live
 	typist  typist
 	vtl2    *tail // VTL2 kernel console
 	log     *tail // paravisor log
@@ -115,13 +116,13 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	}
 	args := arguments(machine{
 		name: o.Name, accel: r.Accel, version: r.QEMUVersion, loader: loader, hostCPUs: runtime.NumCPU(), vps: o.VPs, memory: o.Memory,
-		fds: numbers, extra: o.ExtraArgs,
+		disks: o.Disks, iommu: o.IOMMU, fds: numbers, extra: o.ExtraArgs,
 	})
 	if s.proc, err = start(qemu, args, files.files, s.stderr); err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	files.close()
-	s.monitor.conn = s.ch.qmp
+	s.monitor.conn, s.live = s.ch.qmp, newLive(s)
 	defer s.proc.stop(s.monitor.quit, stopPatience)
 	return s.stay(ctx, out)
 }
@@ -134,6 +135,9 @@ func (s *session) stay(ctx context.Context, out outputs) error {
 		go s.typist.write(s.ch.console)
 	}
 	go s.monitor.serve()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go s.live.listen(ctx)
 	go readEvents(s.ch.control, s.events, &s.report.BadEvents)
 	vtl2Done := make(chan struct{})
 	go func() { eachLine(tee(s.ch.vtl2, out.vtl2), s.vtl2.add); close(vtl2Done) }()
@@ -177,6 +181,7 @@ func (s *session) wait(ctx context.Context) error {
 			}
 			boot = nil
 			s.report.apply(&e)
+			s.live.heard(&e)
 			if e.Event == handoff.EventEnd {
 				return s.verdict(&e)
 			}

@@ -63,6 +63,7 @@ type Machine struct {
 	PCILow   Window // for BARs, below 4 GiB
 	PCIHigh  Window // for BARs, above 4 GiB
 	UARTs    []UART
+	VMBus    bool    // Hyper-V's bus is there
 	Reclaim  Window  // memory for all tables but the FACS, below 4 GiB; the RSDP at its start
 	FACSAddr x86.GPA // memory for the FACS: 64 bytes, so aligned, not reclaimed
 }

@@ -13,6 +13,9 @@ func dsdt(m Machine) []byte {
 	for i, u := range m.UARTs {
 		board = append(board, uart(i, u))
 	}
+	if m.VMBus {
+		board = append(board, vmbus())
+	}
 	for i := range m.APICIDs {
 		board = append(board, processor(i))
 	}
@@ -84,6 +87,16 @@ func uart(i int, u UART) term {
 		name("_HID", eisaID("PNP0501")),
 		name("_UID", integer(uint64(i+1))),
 		name("_CRS", resources(ports(u.Port, 8), irq(u.IRQ))),
+	)
+}
+
+// vmbus returns the device that Linux's hv_vmbus binds to. It has no resources of
+// its own, but must say so.
+func vmbus() term {
+	return device("VMBS",
+		name("_HID", text("VMBUS")),
+		name("_UID", integer(0)),
+		name("_CRS", resources()),
 	)
 }
 

@@ -27,7 +27,7 @@ func fromProto(m *configpb.Config) (*Config, error) {
 	}
 	// The order decides which of several faults is reported.
 	checks := []func(*Config, *configpb.Config) error{
-		checkVPs, checkMemory, checkText, checkPayload, checkModes,
+		checkVPs, checkMemory, checkText, checkPayload, checkModes, checkDisks,
 	}
 	for _, check := range checks {
 		if err := check(c, m); err != nil {

@@ -20,7 +20,7 @@ func Parse(data []byte, p Policy) (*Config, error) {
 		return nil, bad(handoff.OutcomeBadConfig, fmt.Sprintf("use at most %d", MaxSize), "%d bytes are too many", len(data))
 	}
 	var m configpb.Config
-	// The schema nests twice; a deeper text cannot be one of ours.
+	// The schema nests three times; a deeper text cannot be one of ours.
 	opts := protojson.UnmarshalOptions{RecursionLimit: 8}
 	if err := opts.Unmarshal(data, &m); err != nil {
 		return nil, bad(handoff.OutcomeBadConfig, "let the `keel` that built the image write it", "%s", oneLine(err))
@@ -62,6 +62,7 @@ func toProto(c *Config) *configpb.Config {
 		InitrdSize:  c.InitrdSize,
 		LogJson:     c.LogJSON,
 		TraceExits:  c.TraceExits,
+		Disks:       disksToProto(c.Disks),
 	}
 	m.LogLevel, m.ConsoleMode = -1, -1 // refused unless the value has a name
 	for name, level := range levels {

@@ -11,6 +11,7 @@ package config
 
 import (
 	"log/slog"
+	"slices"
 )
 
 // MaxSize bounds the configuration as it travels, in bytes.
@@ -26,6 +27,11 @@ const (
 	MaxGuestName   = 64       // bytes
 	MaxKernelSize  = 1 << 30  // bytes
 	MaxInitrdSize  = 4 << 30  // bytes
+	MaxDisks       = 64       // of one front, which has as many logical units
+	MaxStripe      = 8        // members of a stripe
+	MaxSerial      = 20       // bytes; NVMe 1.4 figure 247, SN
+	MinChunk       = 4 << 10  // bytes
+	MaxChunk       = 16 << 20 // bytes
 )
 
 // Config is a configuration that has been checked.
@@ -41,6 +47,45 @@ type Config struct {
 	LogJSON     bool
 	Console     Console
 	TraceExits  bool // log every guest exit
+	Disks       []Disk
+}
+
+// Disk is one logical unit of the guest.
+type Disk struct {
+	Serials  []string // of the NVMe controllers; several make a stripe
+	Front    Front
+	LUN      int
+	ReadOnly bool
+	DVD      bool
+	Chunk    uint32 // bytes; of a stripe
+}
+
+// Front says what a disk looks like to the guest.
+type Front int
+
+// The fronts.
+const (
+	FrontVirtioSCSI Front = iota // virtio 1.2 SCSI host device
+	FrontStorVSC                 // Hyper-V's synthetic SCSI controller
+
+	Fronts // how many there are
+)
+
+// String returns the name that messages and options use.
+func (f Front) String() string {
+	switch f {
+	case FrontVirtioSCSI:
+		return "virtio-scsi"
+	case FrontStorVSC:
+		return "storvsc"
+	case Fronts:
+	}
+	return "unknown"
+}
+
+// Has tells whether a disk has that front.
+func (c *Config) Has(f Front) bool {
+	return slices.ContainsFunc(c.Disks, func(d Disk) bool { return d.Front == f })
 }
 
 // Console says what the host may do with the guest's console.

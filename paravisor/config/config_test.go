@@ -24,6 +24,11 @@ func good() *Config {
 		LogLevel:    slog.LevelWarn,
 		LogJSON:     true,
 		Console:     ConsoleOutputOnly,
+		Disks: []Disk{
+			{Serials: []string{"root"}},
+			{Serials: []string{"a", "b"}, LUN: 1, Chunk: 64 << 10},
+			{Serials: []string{"disc"}, Front: FrontStorVSC, ReadOnly: true, DVD: true},
+		},
 	}
 }
 
@@ -123,6 +128,17 @@ func TestRefusedValues(t *testing.T) {
 		{"initrd not announced", func(c *Config) { c.HasInitrd = false }, handoff.OutcomeBadConfig, "hasInitrd"},
 		{"nameless level", func(c *Config) { c.LogLevel = slog.LevelInfo + 1 }, handoff.OutcomeBadConfig, "logLevel"},
 		{"nameless console", func(c *Config) { c.Console = 9 }, handoff.OutcomeBadConfig, "consoleMode"},
+		{"nameless front", func(c *Config) { c.Disks[0].Front = Fronts }, handoff.OutcomeBadConfig, "front"},
+		{"high LUN", func(c *Config) { c.Disks[0].LUN = MaxDisks }, handoff.OutcomeBadConfig, "lun = 64"},
+		{"LUN twice", func(c *Config) { c.Disks[1].LUN = 0 }, handoff.OutcomeBadConfig, "lun = 0"},
+		{"controller twice", func(c *Config) { c.Disks[2].Serials[0] = "b" }, handoff.OutcomeBadConfig, `"b"`},
+		{"no controller", func(c *Config) { c.Disks[0].Serials = nil }, handoff.OutcomeBadConfig, "0 controllers"},
+		{"wide stripe", func(c *Config) { c.Disks[1].Serials = strings.Split("123456789", "") }, handoff.OutcomeBadConfig, "9 controllers"},
+		{"long serial", func(c *Config) { c.Disks[0].Serials[0] = strings.Repeat("s", 21) }, handoff.OutcomeBadConfig, "serial"},
+		{"odd chunk", func(c *Config) { c.Disks[1].Chunk = 12 << 10 }, handoff.OutcomeBadConfig, "chunkBytes"},
+		{"chunk of one disk", func(c *Config) { c.Disks[0].Chunk = 64 << 10 }, handoff.OutcomeBadConfig, "chunkBytes"},
+		{"striped DVD", func(c *Config) { c.Disks[1].DVD = true }, handoff.OutcomeBadConfig, "DVD"},
+		{"many disks", func(c *Config) { c.Disks = make([]Disk, 129) }, handoff.OutcomeBadConfig, "129 disks"},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {

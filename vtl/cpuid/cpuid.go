@@ -22,6 +22,9 @@ type Machine struct {
 	// TimerHz is the input frequency of the local APIC timer. The guest takes
 	// the crystal of the frequency leaf for it.
 	TimerHz uint64
+	// Hypervisor are the leaves of the hypervisor interface. Without them the guest
+	// sees no hypervisor.
+	Hypervisor []hcl.CPUIDEntry
 }
 
 // Build returns the leaves for the VP with the given APIC ID.
@@ -35,7 +38,8 @@ func (m Machine) Build(supported []hcl.CPUIDEntry, id x86.APICID) []hcl.CPUIDEnt
 		out = append(out, e)
 	}
 	out = append(out, m.topology(id)...)
-	return append(out, m.frequency()...)
+	out = append(out, m.frequency()...)
+	return append(out, m.Hypervisor...)
 }
 
 // hidden names the leaves that the guest does not see, or that Build adds.
@@ -62,6 +66,9 @@ func (m Machine) apply(e *hcl.CPUIDEntry, id x86.APICID) {
 		e.EBX = e.EBX&0x0000ffff | n<<16 | uint32(id)<<24
 		e.ECX &^= featECXMonitor | featECXVMX | featECXPDCM | featECXHypervisor
 		e.ECX |= featECXX2APIC | featECXTSCDeadline
+		if len(m.Hypervisor) > 0 {
+			e.ECX |= featECXHypervisor
+		}
 		e.EDX &^= featEDXHTT
 		if m.VPs > 1 {
 			e.EDX |= featEDXHTT

@@ -46,7 +46,8 @@ func run() handoff.Outcome {
 	}
 	env := paravisor.Environment{
 		Control: control, Console: console, Log: logger(slog.LevelInfo, false), Configure: logger,
-		Open: func() (hcl.Partition, error) { return kvm.Open() },
+		Open:    func() (hcl.Partition, error) { return kvm.Open() },
+		Devices: assign,
 	}
 	var err error
 	if env.Handoff, err = handoff.Read(handoff.SysDir); err != nil {

@@ -25,6 +25,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// DiskFront is what a disk looks like to the guest.
+type DiskFront int32
+
+const (
+	DiskFront_DISK_FRONT_UNSPECIFIED DiskFront = 0 // virtio-scsi
+	DiskFront_DISK_FRONT_VIRTIO_SCSI DiskFront = 1
+	DiskFront_DISK_FRONT_STORVSC     DiskFront = 2 // Hyper-V's synthetic SCSI controller
+)
+
+// Enum value maps for DiskFront.
+var (
+	DiskFront_name = map[int32]string{
+		0: "DISK_FRONT_UNSPECIFIED",
+		1: "DISK_FRONT_VIRTIO_SCSI",
+		2: "DISK_FRONT_STORVSC",
+	}
+	DiskFront_value = map[string]int32{
+		"DISK_FRONT_UNSPECIFIED": 0,
+		"DISK_FRONT_VIRTIO_SCSI": 1,
+		"DISK_FRONT_STORVSC":     2,
+	}
+)
+
+func (x DiskFront) Enum() *DiskFront {
+	p := new(DiskFront)
+	*p = x
+	return p
+}
+
+func (x DiskFront) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DiskFront) Descriptor() protoreflect.EnumDescriptor {
+	return file_config_proto_enumTypes[0].Descriptor()
+}
+
+func (DiskFront) Type() protoreflect.EnumType {
+	return &file_config_proto_enumTypes[0]
+}
+
+func (x DiskFront) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DiskFront.Descriptor instead.
+func (DiskFront) EnumDescriptor() ([]byte, []int) {
+	return file_config_proto_rawDescGZIP(), []int{0}
+}
+
 type LogLevel int32
 
 const (
@@ -64,11 +114,11 @@ func (x LogLevel) String() string {
 }
 
 func (LogLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[0].Descriptor()
+	return file_config_proto_enumTypes[1].Descriptor()
 }
 
 func (LogLevel) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[0]
+	return &file_config_proto_enumTypes[1]
 }
 
 func (x LogLevel) Number() protoreflect.EnumNumber {
@@ -77,7 +127,7 @@ func (x LogLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LogLevel.Descriptor instead.
 func (LogLevel) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{0}
+	return file_config_proto_rawDescGZIP(), []int{1}
 }
 
 type ConsoleMode int32
@@ -116,11 +166,11 @@ func (x ConsoleMode) String() string {
 }
 
 func (ConsoleMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[1].Descriptor()
+	return file_config_proto_enumTypes[2].Descriptor()
 }
 
 func (ConsoleMode) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[1]
+	return &file_config_proto_enumTypes[2]
 }
 
 func (x ConsoleMode) Number() protoreflect.EnumNumber {
@@ -129,7 +179,7 @@ func (x ConsoleMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConsoleMode.Descriptor instead.
 func (ConsoleMode) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{1}
+	return file_config_proto_rawDescGZIP(), []int{2}
 }
 
 // Config describes one guest.
@@ -156,7 +206,9 @@ type Config struct {
 	// What the host may do with the guest's console.
 	ConsoleMode ConsoleMode `protobuf:"varint,11,opt,name=console_mode,json=consoleMode,proto3,enum=keel.config.v1.ConsoleMode" json:"console_mode,omitempty"`
 	// Log every guest exit. Tells the host what the guest does: debug images only.
-	TraceExits    bool `protobuf:"varint,12,opt,name=trace_exits,json=traceExits,proto3" json:"trace_exits,omitempty"`
+	TraceExits bool `protobuf:"varint,12,opt,name=trace_exits,json=traceExits,proto3" json:"trace_exits,omitempty"`
+	// Disks of the guest.
+	Disks         []*Disk `protobuf:"bytes,13,rep,name=disks,proto3" json:"disks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,11 +320,110 @@ func (x *Config) GetTraceExits() bool {
 	return false
 }
 
+func (x *Config) GetDisks() []*Disk {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+// Disk is one logical unit of the guest, over NVMe controllers that the host
+// attaches.
+type Disk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Serial numbers of the controllers: one, or the members of a stripe in order.
+	// The disk is the first namespace of each.
+	Serials []string  `protobuf:"bytes,1,rep,name=serials,proto3" json:"serials,omitempty"`
+	Front   DiskFront `protobuf:"varint,2,opt,name=front,proto3,enum=keel.config.v1.DiskFront" json:"front,omitempty"`
+	// Logical unit number, unique for each front.
+	Lun uint32 `protobuf:"varint,3,opt,name=lun,proto3" json:"lun,omitempty"`
+	// Refuse writes, whatever the controller says.
+	ReadOnly bool `protobuf:"varint,4,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Show a DVD drive with this disc in it. Always read-only.
+	Dvd bool `protobuf:"varint,5,opt,name=dvd,proto3" json:"dvd,omitempty"`
+	// Bytes that go to one member of a stripe before the next has its turn.
+	ChunkBytes    uint32 `protobuf:"varint,6,opt,name=chunk_bytes,json=chunkBytes,proto3" json:"chunk_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Disk) Reset() {
+	*x = Disk{}
+	mi := &file_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disk) ProtoMessage() {}
+
+func (x *Disk) ProtoReflect() protoreflect.Message {
+	mi := &file_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disk.ProtoReflect.Descriptor instead.
+func (*Disk) Descriptor() ([]byte, []int) {
+	return file_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Disk) GetSerials() []string {
+	if x != nil {
+		return x.Serials
+	}
+	return nil
+}
+
+func (x *Disk) GetFront() DiskFront {
+	if x != nil {
+		return x.Front
+	}
+	return DiskFront_DISK_FRONT_UNSPECIFIED
+}
+
+func (x *Disk) GetLun() uint32 {
+	if x != nil {
+		return x.Lun
+	}
+	return 0
+}
+
+func (x *Disk) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *Disk) GetDvd() bool {
+	if x != nil {
+		return x.Dvd
+	}
+	return false
+}
+
+func (x *Disk) GetChunkBytes() uint32 {
+	if x != nil {
+		return x.ChunkBytes
+	}
+	return 0
+}
+
 var File_config_proto protoreflect.FileDescriptor
 
 const file_config_proto_rawDesc = "" +
 	"\n" +
-	"\fconfig.proto\x12\x0ekeel.config.v1\"\x99\x03\n" +
+	"\fconfig.proto\x12\x0ekeel.config.v1\"\xc5\x03\n" +
 	"\x06Config\x12\x1d\n" +
 	"\n" +
 	"guest_name\x18\x01 \x01(\tR\tguestName\x12\x10\n" +
@@ -290,7 +441,20 @@ const file_config_proto_rawDesc = "" +
 	" \x01(\bR\alogJson\x12>\n" +
 	"\fconsole_mode\x18\v \x01(\x0e2\x1b.keel.config.v1.ConsoleModeR\vconsoleMode\x12\x1f\n" +
 	"\vtrace_exits\x18\f \x01(\bR\n" +
-	"traceExitsJ\x04\b\x03\x10\x04*w\n" +
+	"traceExits\x12*\n" +
+	"\x05disks\x18\r \x03(\v2\x14.keel.config.v1.DiskR\x05disksJ\x04\b\x03\x10\x04\"\xb3\x01\n" +
+	"\x04Disk\x12\x18\n" +
+	"\aserials\x18\x01 \x03(\tR\aserials\x12/\n" +
+	"\x05front\x18\x02 \x01(\x0e2\x19.keel.config.v1.DiskFrontR\x05front\x12\x10\n" +
+	"\x03lun\x18\x03 \x01(\rR\x03lun\x12\x1b\n" +
+	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x10\n" +
+	"\x03dvd\x18\x05 \x01(\bR\x03dvd\x12\x1f\n" +
+	"\vchunk_bytes\x18\x06 \x01(\rR\n" +
+	"chunkBytes*[\n" +
+	"\tDiskFront\x12\x1a\n" +
+	"\x16DISK_FRONT_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16DISK_FRONT_VIRTIO_SCSI\x10\x01\x12\x16\n" +
+	"\x12DISK_FRONT_STORVSC\x10\x02*w\n" +
 	"\bLogLevel\x12\x19\n" +
 	"\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n" +
@@ -315,21 +479,25 @@ func file_config_proto_rawDescGZIP() []byte {
 	return file_config_proto_rawDescData
 }
 
-var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_config_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_config_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_config_proto_goTypes = []any{
-	(LogLevel)(0),    // 0: keel.config.v1.LogLevel
-	(ConsoleMode)(0), // 1: keel.config.v1.ConsoleMode
-	(*Config)(nil),   // 2: keel.config.v1.Config
+	(DiskFront)(0),   // 0: keel.config.v1.DiskFront
+	(LogLevel)(0),    // 1: keel.config.v1.LogLevel
+	(ConsoleMode)(0), // 2: keel.config.v1.ConsoleMode
+	(*Config)(nil),   // 3: keel.config.v1.Config
+	(*Disk)(nil),     // 4: keel.config.v1.Disk
 }
 var file_config_proto_depIdxs = []int32{
-	0, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
-	1, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	1, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
+	2, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
+	4, // 2: keel.config.v1.Config.disks:type_name -> keel.config.v1.Disk
+	0, // 3: keel.config.v1.Disk.front:type_name -> keel.config.v1.DiskFront
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_config_proto_init() }
@@ -342,8 +510,8 @@ func file_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_config_proto_rawDesc), len(file_config_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   1,
+			NumEnums:      3,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

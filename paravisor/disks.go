@@ -1,0 +1,191 @@
+package paravisor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"keel/boot/handoff"
+	"keel/paravisor/config"
+	"keel/translate/blk"
+	"keel/translate/scsi"
+)
+
+// diskPatience bounds the wait for controllers that the host has promised, and for
+// the requests of one that it wants back.
+const diskPatience = 20 * time.Second
+
+// disks are what the guest sees of the host's NVMe controllers.
+type disks struct {
+	controllers *controllers
+	targets     [config.Fronts]*scsi.Controller // nil for a front that is not there
+	log         *slog.Logger
+
+	mu    sync.Mutex
+	units []*unit
+}
+
+// unit is a disk of the guest's.
+type unit struct {
+	config.Disk
+	slot *blk.Slot
+}
+
+// addAll makes the disks of the configuration. A disk that cannot be made ends the
+// run: a guest without it would look like success.
+func (d *disks) addAll(list []config.Disk) error {
+	ctx, cancel := context.WithTimeout(context.Background(), diskPatience)
+	defer cancel()
+	for _, c := range list {
+		if err := d.add(ctx, c); err != nil {
+			return &handoff.Failure{
+				Outcome: handoff.OutcomeBadDisk, Err: err, Remedy: "see the paravisor's log (--log), and give each disk with --disk",
+				Cause: fmt.Sprintf("disk %d of %v cannot be made", c.LUN, c.Front),
+			}
+		}
+	}
+	return nil
+}
+
+// add shows the guest a disk.
+func (d *disks) add(ctx context.Context, c config.Disk) error {
+	target := d.targets[c.Front]
+	if target == nil {
+		return fmt.Errorf("the guest was started without a %v controller", c.Front)
+	}
+	disk, err := d.compose(ctx, &c)
+	if err != nil {
+		return err
+	}
+	kind := scsi.Disk
+	if c.DVD {
+		kind = scsi.DVD
+	}
+	u := &unit{Disk: c, slot: blk.NewSlot(disk, c.ReadOnly)}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := target.Add(uint16(c.LUN), kind, u.slot); err != nil {
+		return err
+	}
+	d.units = append(d.units, u)
+	info := u.slot.Info()
+	d.log.Info("the guest has a disk", "front", c.Front, "lun", c.LUN, "serials", c.Serials,
+		"blocks", info.Blocks, "block_size", info.BlockSize, "read_only", info.ReadOnly)
+	return nil
+}
+
+// compose makes one disk of the controllers that a configuration names.
+func (d *disks) compose(ctx context.Context, c *config.Disk) (blk.Disk, error) {
+	found, err := d.controllers.wait(ctx, c.Serials)
+	if err != nil {
+		return nil, err
+	}
+	var members []blk.Disk
+	for _, a := range found {
+		namespaces := a.Namespaces()
+		if len(namespaces) == 0 {
+			return nil, fmt.Errorf("the controller %q has no namespace that can be used", a.Serial())
+		}
+		members = append(members, namespaces[0])
+	}
+	if len(members) == 1 {
+		return members[0], nil
+	}
+	size := members[0].Info().BlockSize
+	if c.Chunk < size {
+		return nil, fmt.Errorf("a chunk of %d bytes is less than a block of %d", c.Chunk, size)
+	}
+	return blk.NewStripe(c.Chunk/size, members...)
+}
+
+// find returns the unit with the same controllers. The caller holds mu.
+func (d *disks) find(c *config.Disk) (int, error) {
+	i := slices.IndexFunc(d.units, func(u *unit) bool { return slices.Equal(u.Serials, c.Serials) })
+	if i < 0 {
+		return 0, fmt.Errorf("the guest has no disk of the controllers %q", c.Serials)
+	}
+	return i, nil
+}
+
+// remove takes a disk from the guest and gives its controllers back.
+func (d *disks) remove(c *config.Disk) error {
+	d.mu.Lock()
+	i, err := d.find(c)
+	if err != nil {
+		d.mu.Unlock()
+		return err
+	}
+	u := d.units[i]
+	d.units = slices.Delete(d.units, i, i+1)
+	d.mu.Unlock()
+	// The target may have dropped it when the host took the controller away.
+	if err := d.targets[u.Front].Remove(uint16(u.LUN)); err != nil {
+		d.log.Warn("the disk was gone before", "lun", u.LUN, "error", err)
+	}
+	err = d.controllers.release(u.Serials)
+	u.slot.Remove()
+	return err
+}
+
+// hold lets the guest's requests to a disk wait and gives its controllers back.
+func (d *disks) hold(ctx context.Context, c *config.Disk) error {
+	d.mu.Lock()
+	i, err := d.find(c)
+	if err != nil {
+		d.mu.Unlock()
+		return err
+	}
+	u := d.units[i]
+	d.mu.Unlock()
+	if err := u.slot.Hold(ctx); err != nil {
+		return fmt.Errorf("requests did not end: %w", err)
+	}
+	return d.controllers.release(u.Serials)
+}
+
+// resume goes on with controllers that were plugged in again.
+func (d *disks) resume(ctx context.Context, c *config.Disk) error {
+	d.mu.Lock()
+	i, err := d.find(c)
+	if err != nil {
+		d.mu.Unlock()
+		return err
+	}
+	u := d.units[i]
+	d.mu.Unlock()
+	disk, err := d.compose(ctx, &u.Disk)
+	if err != nil {
+		return err
+	}
+	u.slot.Replace(disk)
+	return nil
+}
+
+// command does what the launcher asks about a disk.
+func (d *disks) command(kind handoff.CommandKind, c config.Disk) error {
+	ctx, cancel := context.WithTimeout(context.Background(), diskPatience)
+	defer cancel()
+	switch kind {
+	case handoff.CommandDiskAdd:
+		return d.add(ctx, c)
+	case handoff.CommandDiskRemove:
+		return d.remove(&c)
+	case handoff.CommandDiskHold:
+		return d.hold(ctx, &c)
+	case handoff.CommandDiskResume:
+		return d.resume(ctx, &c)
+	default:
+		return fmt.Errorf("%q is no command about a disk", kind)
+	}
+}
+
+// close gives all controllers back, in order: what the guest wrote is on its way to
+// stable storage.
+func (d *disks) close() {
+	if err := d.controllers.close(); err != nil {
+		d.log.Warn("a controller did not shut down in order", "error", err)
+	}
+}
