@@ -41,8 +41,9 @@ func roundTrip(t *testing.T, table []byte) (source string, again []byte) {
 		t.Fatal(err)
 	}
 	wantClean(t, string(text))
-	// -oa: no optimization, so that the bytes can be compared.
-	out := iasl(t, dir, "-oa", "-p", "again", "t.dsl")
+	// -oa: no optimization, so that the bytes can be compared. -vw 6033: the name that
+	// Hyper-V gave its bus is shorter than the standard wants.
+	out := iasl(t, dir, "-oa", "-vw", "6033", "-p", "again", "t.dsl")
 	if !strings.Contains(out, "0 Errors, 0 Warnings") && !strings.Contains(out, "Table Input:") {
 		t.Errorf("iasl complains:\n%s\n%s", out, text)
 	}
@@ -100,7 +101,7 @@ func TestDSDTDevices(t *testing.T) {
 	for _, want := range []string{
 		`EisaId ("PNP0A08")`, `EisaId ("PNP0A03")`, `EisaId ("PNP0C02")`,
 		`Device (COM1)`, `Device (COM2)`, `EisaId ("PNP0501")`, `EisaId ("PNP0B00")`,
-		`Device (C003)`, `"ACPI0007"`, `Method (_OSC, 4, Serialized)`,
+		`Device (C003)`, `"ACPI0007"`, `Device (VMBS)`, `"VMBUS"`, `Method (_OSC, 4, Serialized)`,
 		"IO (Decode16, 0x03F8, // Range Minimum 0x03F8, // Range Maximum 0x01, // Alignment 0x08, // Length ) IRQNoFlags () {4}",
 		"IO (Decode16, 0x02F8, // Range Minimum 0x02F8, // Range Maximum 0x01, // Alignment 0x08, // Length ) IRQNoFlags () {3}",
 		"WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0x0000, // Granularity 0x0000, // Range Minimum 0x00FF, // Range Maximum",
