@@ -18,7 +18,7 @@ FUZZ_FIRST    := FuzzDispatch|FuzzLocalRegisters|FuzzIOAPIC|FuzzRead|FuzzParse|F
 ARGS     ?=
 
 # Packages whose tests need a VM; all others are unit tests.
-VM_TESTS := keel/tests/boot keel/tests/hostile
+VM_TESTS := keel/tests/boot keel/tests/storage keel/tests/hostile
 
 # step NAME COMMAND: runs a command with a headline and the time it took.
 define step
@@ -26,7 +26,7 @@ define step
 	echo "== $(1): $$(( $$(date +%s) - start )) s"
 endef
 
-.PHONY: help deps build image run test unit boot hostile identical fuzz lint generate check-generate fmt soak bench clean
+.PHONY: help deps build image run test unit boot storage hostile identical fuzz lint generate check-generate fmt soak bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,7 @@ test: deps ## everything that CI checks, guest boots included
 	$(call step,fuzzing,$(MAKE) fuzz)
 	$(call step,unit tests,$(MAKE) unit)
 	$(call step,guest boots,$(MAKE) boot)
+	$(call step,guests with disks,$(MAKE) storage)
 	$(call step,attacks,$(MAKE) hostile)
 
 unit: ## unit tests, with the race detector
@@ -61,6 +62,9 @@ unit: ## unit tests, with the race detector
 
 boot: ## boot guests and check what they see
 	@go test -count=1 -timeout 75m keel/tests/boot
+
+storage: ## boot guests with disks and check what is on them
+	@go test -count=1 -timeout 60m keel/tests/storage
 
 hostile: ## guests and hosts that attack Keel
 	@go test -count=1 -timeout 45m keel/tests/hostile
@@ -90,7 +94,7 @@ check-generate: ## fail when generating changes a file
 fmt: ## format the Go files
 	@$(LINT) fmt
 
-soak: build ## every guest of the matrix, every attack, 30 boots in a row
+soak: build ## every guest of the matrices, every attack, 30 boots in a row, 50 kills
 	@KEEL_SOAK=30 go test -count=1 -p 1 -timeout 4h -v $(VM_TESTS)
 
 bench: build ## measure Keel beside nested QEMU; results under tests/bench/results

@@ -52,6 +52,7 @@ type fakeVP struct {
 	sregs            hcl.SpecialRegisters
 	msrValue         uint64
 	msrFault         bool
+	cr4s             []uint64 // that were set
 }
 
 func (v *fakeVP) Run() (hcl.Exit, error) {
@@ -85,11 +86,18 @@ func (v *fakeVP) SpecialRegisters() (hcl.SpecialRegisters, error) {
 
 func (v *fakeVP) SetSpecialRegisters(r *hcl.SpecialRegisters) error {
 	v.sregs = *r
+	v.cr4s = append(v.cr4s, r.CR4)
 	return nil
 }
 
 // newFake makes a started guest whose VPs play the scripts.
 func newFake(tb testing.TB, scripts ...script) (*Guest, *fakePartition, *bus.Ports, *bus.Memory) {
+	tb.Helper()
+	return newFakeWith(tb, nil, scripts...)
+}
+
+// newFakeWith makes such a guest with a hypervisor interface, if one is asked for.
+func newFakeWith(tb testing.TB, h *HyperV, scripts ...script) (*Guest, *fakePartition, *bus.Ports, *bus.Memory) {
 	tb.Helper()
 	p := &fakePartition{scripts: map[int]script{}, vps: map[int]*fakeVP{}}
 	for i, s := range scripts {
@@ -100,6 +108,7 @@ func newFake(tb testing.TB, scripts ...script) (*Guest, *fakePartition, *bus.Por
 		Partition: p, VPs: len(scripts), Ports: ports, Memory: memory,
 		ExtINT:   func() irq.Vector { return 0x30 },
 		Firmware: func(hcl.VP) error { return nil },
+		HyperV:   h,
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -65,6 +65,19 @@ func (l *live) growDisk(ctx context.Context, d Disk) error {
 	if err := l.tell(ctx, handoff.CommandDiskHold, disk); err != nil {
 		return err
 	}
+	err = l.replug(ctx, mine)
+	if err == nil {
+		err = l.tell(ctx, handoff.CommandDiskResume, disk)
+	}
+	if err != nil {
+		// The guest must not wait for ever.
+		return errors.Join(err, l.removeDisk(ctx, *disk))
+	}
+	return nil
+}
+
+// replug pulls controllers and plugs them in again.
+func (l *live) replug(ctx context.Context, mine []controller) error {
 	if err := l.pull(ctx, mine); err != nil {
 		return err
 	}
@@ -77,7 +90,7 @@ func (l *live) growDisk(ctx context.Context, d Disk) error {
 		}
 		l.ctls = append(l.ctls, c)
 	}
-	return l.tell(ctx, handoff.CommandDiskResume, disk)
+	return nil
 }
 
 // find returns the live disk with the same files.

@@ -93,6 +93,18 @@ func (r *Run) Console() string { return r.text(fileConsole) }
 // Log returns what the paravisor has logged so far.
 func (r *Run) Log() string { return r.text(fileLog) }
 
+// Faults returns what the VTL2 kernel said of devices that reached for memory that is
+// not theirs (drivers/iommu of Linux: "DMAR: ... fault", "AMD-Vi: Event logged").
+func (r *Run) Faults() []string {
+	var faults []string
+	for line := range strings.Lines(r.text(fileVTL2)) {
+		if strings.Contains(line, "DMAR: ") && strings.Contains(line, "fault") || strings.Contains(line, "AMD-Vi: Event logged") {
+			faults = append(faults, strings.TrimSpace(line))
+		}
+	}
+	return faults
+}
+
 // Stderr returns what the tool said, without the line with which it greets the
 // user of a terminal. Preconditions: Ended is closed.
 func (r *Run) Stderr() string {

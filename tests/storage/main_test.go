@@ -143,6 +143,9 @@ func (m machine) script(t *testing.T, disks []string, script string, params []st
 // judge checks what a script that came to its end has said.
 func judge(t *testing.T, r *harness.Run, checks ...string) string {
 	t.Helper()
+	for _, fault := range r.Faults() {
+		t.Errorf("a stray access to memory: %s", fault)
+	}
 	console := r.Console()
 	said := guest.Parse(console)
 	if err := said.Check(append([]string{"modules", "script"}, checks...)...); err != nil {
