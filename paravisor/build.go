@@ -171,6 +171,10 @@ func (m *machine) describe(c *config.Config) error {
 	for i := range ids {
 		ids[i] = m.guest.APICs().Local(i).ID()
 	}
+	var bus acpi.Window
+	if c.Has(config.FrontStorVSC) {
+		bus = acpi.Window{Base: vmbusBase, Size: vmbusSize}
+	}
 	tables, err := acpi.Build(acpi.Machine{
 		APICIDs: ids, LocalAPIC: localAPICBase, IOAPIC: ioapicBase, IOAPICID: ioapicID, Overrides: overrides,
 		SCI: irqSCI, PM1Event: portPM + pm.EventOffset, PM1Control: portPM + pm.ControlOffset,
@@ -180,7 +184,7 @@ func (m *machine) describe(c *config.Config) error {
 		PCILow:  acpi.Window{Base: pciLowBase, Size: pciLowSize},
 		PCIHigh: acpi.Window{Base: pciHighBase, Size: pciHighSize},
 		UARTs:   uarts,
-		VMBus:   c.Has(config.FrontStorVSC),
+		VMBus:   bus,
 		Reclaim: acpi.Window{Base: acpiBase, Size: acpiSize}, FACSAddr: facsBase,
 	})
 	if err != nil {

@@ -20,6 +20,7 @@ const (
 	// One bus: guests look at every bus that this window promises, and each
 	// look is an exit.
 	ecamBase, ecamSize       = x86.GPA(0xe0000000), 1 << 20
+	vmbusBase, vmbusSize     = x86.GPA(0xf8000000), 64 << 20 // promised to Hyper-V's bus; nothing answers there
 	ioapicBase               = x86.GPA(0xfec00000)
 	localAPICBase            = x86.GPA(0xfee00000)
 	pciHighBase, pciHighSize = x86.GPA(512 << 30), 256 << 30

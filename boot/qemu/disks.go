@@ -268,7 +268,7 @@ func unlocked(f *os.File, name string, readOnly bool) error {
 // collides refuses a file that two disks have, one of them for writing.
 func (o opened) collides(others []opened) error {
 	for _, other := range others {
-		if os.SameFile(o.info, other.info) && !(o.readOnly && other.readOnly) {
+		if os.SameFile(o.info, other.info) && (!o.readOnly || !other.readOnly) {
 			return badDisk(nil, "use it once, or add ,ro to both", "%s is the file of two disks", o.path)
 		}
 	}

@@ -28,8 +28,14 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Candidate{
-		{addressNVMe, 0x1b36, 0x10, classNVMe, "", NoGroup},
-		{"0000:01:00.0", 0x1b36, 0x10, classNVMe, "vfio-pci", 7},
+		{addressNVMe, 0x1b36, 0x10, classNVMe, "", NoGroup, 0},
+		{"0000:01:00.0", 0x1b36, 0x10, classNVMe, "vfio-pci", 7, 0},
+	}
+	if len(got) == 2 && (got[0].Instance == 0 || got[0].Instance == got[1].Instance) {
+		t.Errorf("instances %d and %d", got[0].Instance, got[1].Instance)
+	}
+	for i := range got {
+		got[i].Instance = 0
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("found %+v, want %+v", got, want)

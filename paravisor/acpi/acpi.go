@@ -63,7 +63,7 @@ type Machine struct {
 	PCILow   Window // for BARs, below 4 GiB
 	PCIHigh  Window // for BARs, above 4 GiB
 	UARTs    []UART
-	VMBus    bool    // Hyper-V's bus is there
+	VMBus    Window  // memory of Hyper-V's bus below 4 GiB; empty when there is no such bus
 	Reclaim  Window  // memory for all tables but the FACS, below 4 GiB; the RSDP at its start
 	FACSAddr x86.GPA // memory for the FACS: 64 bytes, so aligned, not reclaimed
 }
@@ -133,6 +133,8 @@ func (m Machine) check() error {
 		return fmt.Errorf("ECAM of %#x bytes at %#x", m.ECAM.Size, m.ECAM.Base)
 	case m.PCILow.Size == 0 || !below4G(m.PCILow):
 		return fmt.Errorf("PCI window of %#x bytes at %#x", m.PCILow.Size, m.PCILow.Base)
+	case !below4G(m.VMBus):
+		return fmt.Errorf("memory of VMBus of %#x bytes at %#x", m.VMBus.Size, m.VMBus.Base)
 	case m.Reclaim.Base%tableAlign != 0 || !below4G(m.Reclaim):
 		return fmt.Errorf("tables at %#x", m.Reclaim.Base)
 	case m.FACSAddr%tableAlign != 0 || uint64(m.FACSAddr) >= fourGiB:

@@ -31,7 +31,7 @@ func machine() Machine {
 		PCILow:      Window{0xc000_0000, 512 << 20},
 		PCIHigh:     Window{0x80_0000_0000, 64 << 30},
 		UARTs:       []UART{{0x3f8, 4}, {0x2f8, 3}},
-		VMBus:       true,
+		VMBus:       Window{0xf8000000, 64 << 20},
 		Reclaim:     Window{0xe0000, 0xf000},
 		FACSAddr:    0xef000,
 	}

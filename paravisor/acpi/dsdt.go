@@ -13,8 +13,8 @@ func dsdt(m Machine) []byte {
 	for i, u := range m.UARTs {
 		board = append(board, uart(i, u))
 	}
-	if m.VMBus {
-		board = append(board, vmbus())
+	if m.VMBus.Size != 0 {
+		board = append(board, vmbus(m.VMBus))
 	}
 	for i := range m.APICIDs {
 		board = append(board, processor(i))
@@ -90,13 +90,19 @@ func uart(i int, u UART) term {
 	)
 }
 
-// vmbus returns the device that Linux's hv_vmbus binds to. It has no resources of
-// its own, but must say so.
-func vmbus() term {
-	return device("VMBS",
-		name("_HID", text("VMBUS")),
+// vmbus returns the device that Linux's hv_vmbus binds to, in a module device that
+// has memory for devices on the bus. Linux 5.10 looks for that memory among all that
+// the device lies in, up to the root of the namespace, which it must not reach.
+func vmbus(memory Window) term {
+	return device("VMOD",
+		name("_HID", text("ACPI0004")),
 		name("_UID", integer(0)),
-		name("_CRS", resources()),
+		name("_CRS", resources(dwordWindow(memory))),
+		device("VMBS",
+			name("_HID", text("VMBUS")),
+			name("_UID", integer(0)),
+			name("_CRS", resources()),
+		),
 	)
 }
 
