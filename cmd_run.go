@@ -48,7 +48,7 @@ type runFlags struct {
 	memory                string
 	logJSON               bool
 	traceExits            bool
-	accel, loader, iommu  string
+	accel, loader         string
 	disks                 []string
 	diskAdd, diskRemove   string
 	diskGrow              string
@@ -80,7 +80,6 @@ func runCommand() *cobra.Command {
 	s.StringVar(&f.diskAdd, "disk-add", "", "start nothing: add this disk, as for --disk, to the VM that runs with that --name")
 	s.StringVar(&f.diskRemove, "disk-remove", "", "start nothing: remove the disk of this file from the VM that runs with that --name")
 	s.StringVar(&f.diskGrow, "disk-grow", "", "start nothing: show the guest of the VM with that --name the new size of this file")
-	s.StringVar(&f.iommu, "iommu", string(qemu.IOMMUIntel), "intel or amd: the IOMMU that confines the disks' controllers")
 	s.StringVar(&f.Name, "name", "keel", "name of the VM")
 	s.StringVar(&f.accel, "accel", "auto", "auto, kvm or tcg; auto picks kvm only where nesting works")
 	s.StringVar(&f.loader, "loader", "auto", "auto, pvh or igvm (-object igvm-cfg of newer QEMU)")

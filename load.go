@@ -19,7 +19,7 @@ const lowRAM = 3 << 30
 // with the same code that checks it in the VM; the cheap comes first.
 func (f *runFlags) load(ctx context.Context) error {
 	var err error
-	f.Accel, f.Loader, f.IOMMU = qemu.Accel(f.accel), qemu.Loader(f.loader), qemu.IOMMU(f.iommu)
+	f.Accel, f.Loader = qemu.Accel(f.accel), qemu.Loader(f.loader)
 	if f.Memory, err = qemu.ParseMemory(f.memory); err != nil {
 		return err
 	}

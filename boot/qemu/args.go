@@ -25,7 +25,6 @@ type machine struct {
 	vps      int
 	memory   uint64 // guest memory in bytes
 	disks    []Disk
-	iommu    IOMMU
 	fds      fds
 	extra    []string
 }

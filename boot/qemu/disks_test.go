@@ -146,13 +146,13 @@ func TestBadDisks(t *testing.T) {
 }
 
 func TestDiskArguments(t *testing.T) {
-	m := machine{iommu: IOMMUAMD, disks: []Disk{
+	m := machine{disks: []Disk{
 		{Files: []string{"/a,b"}, Serials: []string{"S0"}, BlockSize: 4096, ReadOnly: true},
 		{Files: []string{"/c", "/d"}, Serials: []string{"S1", "S2"}, BlockSize: 512},
 	}}
 	got := strings.Join(m.diskArguments(), " ")
 	for _, want := range []string{
-		"-device amd-iommu,intremap=on ",
+		"-device intel-iommu,intremap=on ",
 		"pcie-root-port,id=port6,chassis=7,addr=0x10.6,multifunction=on",
 		`"filename":"/a,b","read-only":true`,
 		`{"bus":"port0","drive":"image0","driver":"nvme","id":"nvme0","logical_block_size":4096,"physical_block_size":4096,"serial":"S0"}`,

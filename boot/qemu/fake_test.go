@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 func fakeOptions() *Options {
 	return &Options{
 		Image: []byte("image"), Kernel: []byte("kernel"), Initrd: []byte("initrd"), Config: []byte("config"),
-		VPs: 2, Memory: MinMemory, Name: "fake", Accel: AccelTCG, Loader: LoaderAuto, IOMMU: IOMMUIntel,
+		VPs: 2, Memory: MinMemory, Name: "fake", Accel: AccelTCG, Loader: LoaderAuto,
 		QEMU: os.Args[0], Console: ConsoleStdio, ImageBytes: 5,
 	}
 }

@@ -70,7 +70,6 @@ type Options struct {
 	Loader Loader
 
 	Disks []Disk // named by NameDisks
-	IOMMU IOMMU  // that confines them
 	// DiskConfig says a disk in the words of the configuration.
 	DiskConfig func(*Disk) ([]byte, error)
 
@@ -111,8 +110,6 @@ func (o *Options) Validate() error {
 		return failure(handoff.OutcomeUsage, fmt.Sprintf("--accel %q is unknown", o.Accel), "use auto, kvm or tcg")
 	case o.Loader != LoaderAuto && o.Loader != LoaderPVH && o.Loader != LoaderIGVM:
 		return failure(handoff.OutcomeUsage, fmt.Sprintf("--loader %q is unknown", o.Loader), "use auto, pvh or igvm")
-	case o.IOMMU != IOMMUIntel && o.IOMMU != IOMMUAMD:
-		return failure(handoff.OutcomeUsage, fmt.Sprintf("--iommu %q is unknown", o.IOMMU), "use intel or amd")
 	case o.Timeout < 0:
 		return failure(handoff.OutcomeUsage, fmt.Sprintf("--timeout %v is negative", o.Timeout), "use for example 90s")
 	case o.Console == "":

@@ -116,7 +116,7 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	}
 	args := arguments(machine{
 		name: o.Name, accel: r.Accel, version: r.QEMUVersion, loader: loader, hostCPUs: runtime.NumCPU(), vps: o.VPs, memory: o.Memory,
-		disks: o.Disks, iommu: o.IOMMU, fds: numbers, extra: o.ExtraArgs,
+		disks: o.Disks, fds: numbers, extra: o.ExtraArgs,
 	})
 	if s.proc, err = start(qemu, args, files.files, s.stderr); err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,14 @@ func armKernel([]byte) []byte {
 // and remedy, its own exit code, and before the guest runs an instruction.
 func TestBadInput(t *testing.T) {
 	kernel := payload.kernels["6.1"]
+	disk := func(name string, size int64) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, size)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	small, good, large := disk("small", 4096), disk("good", 1<<20), disk("large", 2<<20)
 	tests := []struct {
 		name  string
 		flags []string
@@ -78,6 +87,15 @@ func TestBadInput(t *testing.T) {
 		{"too many VPs", []string{"--vps", "17"}, handoff.OutcomeBadVPCount},
 		{"too little memory", []string{"--mem", "1M"}, handoff.OutcomeTooLittleMemory},
 		{"more memory than the host has", []string{"--mem", "64G"}, handoff.OutcomeTooLittleMemory},
+		{"disk missing", []string{"--disk", "/nonexistent"}, handoff.OutcomeBadDisk},
+		{"disk too small", []string{"--disk", small}, handoff.OutcomeBadDisk},
+		{"disk misaligned", []string{"--disk", disk("odd", 1<<20+1)}, handoff.OutcomeBadDisk},
+		{"disk misaligned for its blocks", []string{"--disk", disk("odd4k", 1<<20+512) + ",bs=4096"}, handoff.OutcomeBadDisk},
+		{"disk twice", []string{"--disk", good, "--disk", good}, handoff.OutcomeBadDisk},
+		{"stripe of unequal sizes", []string{"--disk", good + ",stripe=" + large}, handoff.OutcomeBadDisk},
+		{"disk option unknown", []string{"--disk", good + ",cache=none"}, handoff.OutcomeUsage},
+		{"front unknown", []string{"--disk", good + ",front=ide"}, handoff.OutcomeUsage},
+		{"no such VM", []string{"--name", "nobody-has-this-name", "--disk-add", good}, handoff.OutcomeUsage},
 		{"no QEMU", []string{"--qemu", "/nonexistent"}, handoff.OutcomeHostRefused},
 		{"no SVM or VMX", []string{"--qemu-arg", "-cpu", "--qemu-arg", "qemu64,-svm"}, handoff.OutcomeHostRefused},
 	}
