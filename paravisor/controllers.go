@@ -28,6 +28,10 @@ type Assigned struct {
 	Instance uint64
 }
 
+// bounce is the memory of each queue pair for data that a controller cannot address
+// where the guest has it, in bytes. Guests rarely have such data.
+const bounce = 256 << 10
+
 // plugPeriod is how often a controller that was plugged in is looked for.
 const plugPeriod = 50 * time.Millisecond
 
@@ -37,6 +41,9 @@ type controllers struct {
 	devices Devices
 	queues  int
 	log     *slog.Logger
+	// lost, unless it is nil, is told of a controller that the host took away,
+	// before it is closed.
+	lost func(serial string)
 
 	mu       sync.Mutex
 	seen     map[Assigned]bool // that are in use or were refused
@@ -84,7 +91,7 @@ func (c *controllers) open(address string) {
 		c.log.Error("refused a controller", "address", address, "error", err)
 		return
 	}
-	ctl, err := nvme.Open(f, nvme.Config{Log: c.log, Queues: c.queues})
+	ctl, err := nvme.Open(f, nvme.Config{Log: c.log, Queues: c.queues, Bounce: bounce})
 	if err != nil {
 		c.log.Error("refused a controller", "address", address, "error", errors.Join(err, f.Close()))
 		return
@@ -111,6 +118,9 @@ func (c *controllers) attend(serial string, a *controller) {
 	case <-a.closed:
 	case <-a.function.Gone():
 		c.log.Warn("the host took a controller away", "address", a.address, "serial", serial)
+		if c.lost != nil {
+			c.lost(serial)
+		}
 		if err := c.release([]string{serial}); err != nil {
 			c.log.Error("cannot close a controller", "serial", serial, "error", err)
 		}

@@ -34,6 +34,11 @@ type unit struct {
 	slot *blk.Slot
 }
 
+// use says where the controllers are.
+func (d *disks) use(c *controllers) {
+	d.controllers, c.lost = c, d.lost
+}
+
 // addAll makes the disks of the configuration. A disk that cannot be made ends the
 // run: a guest without it would look like success.
 func (d *disks) addAll(list []config.Disk) error {
@@ -128,6 +133,21 @@ func (d *disks) remove(c *config.Disk) error {
 	err = d.controllers.release(u.Serials)
 	u.slot.Remove()
 	return err
+}
+
+// lost takes a disk away whose controller went without a word. The guest's requests
+// end, those of a disk that is held too.
+func (d *disks) lost(serial string) {
+	d.mu.Lock()
+	i := slices.IndexFunc(d.units, func(u *unit) bool { return slices.Contains(u.Serials, serial) })
+	if i < 0 {
+		d.mu.Unlock()
+		return
+	}
+	u := d.units[i]
+	d.units = slices.Delete(d.units, i, i+1)
+	d.mu.Unlock()
+	u.slot.Remove()
 }
 
 // hold lets the guest's requests to a disk wait and gives its controllers back.

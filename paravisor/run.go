@@ -162,7 +162,7 @@ func (k *keel) attach(memory *guestmem.Memory) error {
 			Remedy: "start it with an IOMMU (keel run does)",
 		}
 	}
-	k.machine.disks.controllers = newControllers(devices, k.config.VPs, k.env.Log)
+	k.machine.disks.use(newControllers(devices, k.config.VPs, k.env.Log))
 	return k.machine.disks.addAll(k.config.Disks)
 }
 

@@ -16,12 +16,12 @@ import (
 // How long the launcher waits, each time for something that a sound VM does
 // at once.
 const (
-	bootPatience   = 3 * time.Minute        // from power-on to the first event; TCG on a busy machine takes seconds
-	alarmPatience  = time.Second            // from a panic to the end of the VM, for the rest of its words
-	reportPatience = 500 * time.Millisecond // for a last report, when the launcher ends the run
-	stopPatience   = 2 * time.Second        // for QEMU to quit when asked
-	quietTime      = 30 * time.Millisecond  // without output, after the end of the guest
-	drainPatience  = 5 * time.Second        // for a reader of our output to take what is left
+	bootPatience   = 3 * time.Minute       // from power-on to the first event; TCG on a busy machine takes seconds
+	alarmPatience  = time.Second           // from a panic to the end of the VM, for the rest of its words
+	reportPatience = 2 * time.Second       // for a last report, when the launcher ends the run
+	stopPatience   = 2 * time.Second       // for QEMU to quit when asked
+	quietTime      = 30 * time.Millisecond // without output, after the end of the guest
+	drainPatience  = 5 * time.Second       // for a reader of our output to take what is left
 )
 
 // ErrStart says that QEMU could not be started.

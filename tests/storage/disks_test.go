@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"keel/boot/handoff"
 )
 
 // TestVerify reads and writes at random and verifies every block.
@@ -214,17 +212,4 @@ func firstDifference(want, got string) string {
 		}
 	}
 	return "one text is longer"
-}
-
-// TestMissingDisk boots without a disk that the guest needs: it must say so, and the
-// run must not look like a success.
-func TestMissingDisk(t *testing.T) {
-	m := machines(virtio61x1)[0]
-	g := guests[m.kernel]
-	flags := append(m.base(nil), "--initrd", g.Boot, "--append", RootCmdline(g.Modules(m.front), 0))
-	r := tool.Start(t, flags...)
-	r.Wait(t, handoff.OutcomePoweroff)
-	if !strings.Contains(r.Console(), "KEEL-GUEST result FAIL") {
-		t.Errorf("the guest does not complain:\n%s", r.Console())
-	}
 }

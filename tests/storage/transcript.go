@@ -72,30 +72,18 @@ func HasEvent(console, words string) bool {
 }
 
 // identifiers are what differs from image to image: the serial number that the
-// launcher makes of a file's name, and names made of it in VPD page 83h. Digits become x, so
-// that their number is still compared.
-var identifiers = []*regexp.Regexp{
-	regexp.MustCompile(`KEEL[0-9a-f]{16}`),
-	regexp.MustCompile(`\b0x[0-9a-f]{16}\b|\b0x[0-9a-f]{32}\b`),
-	regexp.MustCompile(`\[0x[0-9a-f]{32}\]`),
-}
-
-var digit = regexp.MustCompile(`[0-9a-f]`)
+// launcher makes of a file's name, and names made of it in VPD page 83h. The digits
+// after the first group become x, so that their number is still compared.
+var identifiers = regexp.MustCompile(`(KEEL|\b0x|vendor specific: )([0-9a-f]{32}|[0-9a-f]{16})\b`)
 
 // Golden returns sections as golden files have them.
 func Golden(sections []Section) string {
 	var out strings.Builder
 	for _, s := range sections {
-		text := s.Text
-		for _, id := range identifiers {
-			text = id.ReplaceAllStringFunc(text, func(found string) string {
-				keep := "KEEL"
-				if !strings.HasPrefix(found, keep) {
-					keep = found[:strings.Index(found, "0x")+2]
-				}
-				return keep + digit.ReplaceAllString(found[len(keep):], "x")
-			})
-		}
+		text := identifiers.ReplaceAllStringFunc(s.Text, func(found string) string {
+			m := identifiers.FindStringSubmatch(found)
+			return m[1] + strings.Repeat("x", len(m[2]))
+		})
 		out.WriteString("== " + s.Name + ": " + strconv.Itoa(s.Status) + "\n" + text)
 	}
 	return out.String()
