@@ -106,60 +106,61 @@ func (d *disks) compose(ctx context.Context, c *config.Disk) (blk.Disk, error) {
 	return blk.NewStripe(c.Chunk/size, members...)
 }
 
-// find returns the unit with the same controllers. The caller holds mu.
-func (d *disks) find(c *config.Disk) (int, error) {
-	i := slices.IndexFunc(d.units, func(u *unit) bool { return slices.Equal(u.Serials, c.Serials) })
+// find returns the unit that matches, nil when there is none. With drop it is the
+// guest's no more.
+func (d *disks) find(drop bool, match func(*unit) bool) *unit {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := slices.IndexFunc(d.units, match)
 	if i < 0 {
-		return 0, fmt.Errorf("the guest has no disk of the controllers %q", c.Serials)
+		return nil
 	}
-	return i, nil
+	u := d.units[i]
+	if drop {
+		d.units = slices.Delete(d.units, i, i+1)
+	}
+	return u
+}
+
+// of matches the unit of the same controllers.
+func of(c *config.Disk) func(*unit) bool {
+	return func(u *unit) bool { return slices.Equal(u.Serials, c.Serials) }
+}
+
+func errNoDisk(c *config.Disk) error {
+	return fmt.Errorf("the guest has no disk of the controllers %q", c.Serials)
 }
 
 // remove takes a disk from the guest and gives its controllers back.
 func (d *disks) remove(c *config.Disk) error {
-	d.mu.Lock()
-	i, err := d.find(c)
-	if err != nil {
-		d.mu.Unlock()
-		return err
+	u := d.find(true, of(c))
+	if u == nil {
+		return errNoDisk(c)
 	}
-	u := d.units[i]
-	d.units = slices.Delete(d.units, i, i+1)
-	d.mu.Unlock()
 	// The target may have dropped it when the host took the controller away.
 	if err := d.targets[u.Front].Remove(uint16(u.LUN)); err != nil {
 		d.log.Warn("the disk was gone before", "lun", u.LUN, "error", err)
 	}
-	err = d.controllers.release(u.Serials)
+	err := d.controllers.release(u.Serials)
 	u.slot.Remove()
 	return err
 }
 
 // lost takes a disk away whose controller went without a word. The guest's requests
-// end, those of a disk that is held too.
+// end.
 func (d *disks) lost(serial string) {
-	d.mu.Lock()
-	i := slices.IndexFunc(d.units, func(u *unit) bool { return slices.Contains(u.Serials, serial) })
-	if i < 0 {
-		d.mu.Unlock()
-		return
+	u := d.find(true, func(u *unit) bool { return slices.Contains(u.Serials, serial) })
+	if u != nil {
+		u.slot.Remove()
 	}
-	u := d.units[i]
-	d.units = slices.Delete(d.units, i, i+1)
-	d.mu.Unlock()
-	u.slot.Remove()
 }
 
 // hold lets the guest's requests to a disk wait and gives its controllers back.
 func (d *disks) hold(ctx context.Context, c *config.Disk) error {
-	d.mu.Lock()
-	i, err := d.find(c)
-	if err != nil {
-		d.mu.Unlock()
-		return err
+	u := d.find(false, of(c))
+	if u == nil {
+		return errNoDisk(c)
 	}
-	u := d.units[i]
-	d.mu.Unlock()
 	if err := u.slot.Hold(ctx); err != nil {
 		return fmt.Errorf("requests did not end: %w", err)
 	}
@@ -168,14 +169,10 @@ func (d *disks) hold(ctx context.Context, c *config.Disk) error {
 
 // resume goes on with controllers that were plugged in again.
 func (d *disks) resume(ctx context.Context, c *config.Disk) error {
-	d.mu.Lock()
-	i, err := d.find(c)
-	if err != nil {
-		d.mu.Unlock()
-		return err
+	u := d.find(false, of(c))
+	if u == nil {
+		return errNoDisk(c)
 	}
-	u := d.units[i]
-	d.mu.Unlock()
 	disk, err := d.compose(ctx, &u.Disk)
 	if err != nil {
 		return err

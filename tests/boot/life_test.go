@@ -9,24 +9,25 @@ import (
 
 	"keel/boot/handoff"
 	"keel/tests/guest"
+	"keel/tests/harness"
 )
 
 // TestShell is "make run" with a user: a shell, typing, job control, a restart, and
 // a power-off.
 func TestShell(t *testing.T) {
-	p := onTerminal(t, "--kernel", payload.kernels["6.1"], "--initrd", payload.shell, "--append", "console=ttyS0 quiet", "--vps", "2")
-	p.expect(t, "keel-guest:/# ")
-	p.send(t, "echo $((6*7)) on $(nproc); cat\r")
-	p.expect(t, "42 on 2\r\n")
-	p.send(t, "typed\r")
-	p.expect(t, "typed\r\n") // the terminal's echo
-	p.expect(t, "typed\r\n") // cat: only now is it there to be interrupted
-	p.send(t, "\x03")
-	p.expect(t, "keel-guest:/# ")
-	p.send(t, "reboot\r")
-	p.expect(t, "KEEL-GUEST userspace")
-	p.expect(t, "keel-guest:/# ")
-	p.send(t, "poweroff\r")
+	p := tool.StartSession(t, "--kernel", payload.kernels["6.1"], "--initrd", payload.shell, "--append", "console=ttyS0 quiet", "--vps", "2")
+	p.Expect(t, "keel-guest:/# ")
+	p.Send(t, "echo $((6*7)) on $(nproc); cat\r")
+	p.Expect(t, "42 on 2\r\n")
+	p.Send(t, "typed\r")
+	p.Expect(t, "typed\r\n") // the terminal's echo
+	p.Expect(t, "typed\r\n") // cat: only now is it there to be interrupted
+	p.Send(t, "\x03")
+	p.Expect(t, "keel-guest:/# ")
+	p.Send(t, "reboot\r")
+	p.Expect(t, "KEEL-GUEST userspace")
+	p.Expect(t, "keel-guest:/# ")
+	p.Send(t, "poweroff\r")
 	if report := p.Wait(t, handoff.OutcomePoweroff); report.Resets != 1 {
 		t.Errorf("the report counts %d resets, want 1", report.Resets)
 	}
@@ -77,7 +78,7 @@ func TestEndings(t *testing.T) {
 				hit(t, p, tt.signal)
 			}
 			if tt.keys != "" {
-				p.send(t, tt.keys)
+				p.Send(t, tt.keys)
 			}
 			p.Wait(t, tt.want)
 		})
@@ -125,18 +126,18 @@ func TestSoak(t *testing.T) {
 }
 
 // idle starts a guest and waits until it has nothing to do.
-func idle(t *testing.T, flags ...string) *session {
+func idle(t *testing.T, flags ...string) *harness.Session {
 	t.Helper()
-	p := onTerminal(t, append([]string{
+	p := tool.StartSession(t, append([]string{
 		"--kernel", payload.kernels["6.1"], "--initrd", payload.program, "--append", guest.Cmdline(1, guest.CheckIdle),
 	}, flags...)...)
 	if len(flags) == 0 {
-		p.expect(t, "note idle")
+		p.Expect(t, "note idle")
 	}
 	return p
 }
 
-func hit(t *testing.T, p *session, s os.Signal) {
+func hit(t *testing.T, p *harness.Session, s os.Signal) {
 	t.Helper()
 	if err := p.Cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)

@@ -45,12 +45,6 @@ func (tool *Tool) Start(t *testing.T, flags ...string) *Run {
 	return tool.start(t, nil, flags)
 }
 
-// StartOn starts a run on a terminal, which is the guest's console.
-func (tool *Tool) StartOn(t *testing.T, tty *os.File, flags ...string) *Run {
-	t.Helper()
-	return tool.start(t, tty, flags)
-}
-
 func (tool *Tool) start(t *testing.T, tty *os.File, flags []string) *Run {
 	t.Helper()
 	r := &Run{

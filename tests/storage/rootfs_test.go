@@ -27,17 +27,17 @@ func TestRootFS(t *testing.T) {
 				t.Fatal(err)
 			}
 			g := guests[m.kernel]
-			s := onTerminal(t, append(m.base([]string{disk}), "--mem", "768M", "--initrd", g.Boot,
+			s := tool.StartSession(t, append(m.base([]string{disk}), "--mem", "768M", "--initrd", g.Boot,
 				"--append", RootCmdline(g.Modules(m.front), 0))...)
-			s.expect(t, "login: ")
-			s.send(t, "root\r")
-			s.expect(t, ":~# ")
+			s.Expect(t, "login: ")
+			s.Send(t, "root\r")
+			s.Expect(t, ":~# ")
 			// The quotes keep the terminal's echo from looking like the answer.
-			s.send(t, "echo ro''ot is $(findmnt -no FSTYPE,OPTIONS /)\r")
-			s.expect(t, "root is ext4 rw")
-			s.send(t, "dd if=/dev/urandom of=/var/tmp/f bs=64k count=64; sync; echo wri''tten\r")
-			s.expect(t, "written")
-			s.send(t, "systemctl --no-pager --failed; systemctl poweroff\r")
+			s.Send(t, "echo ro''ot is $(findmnt -no FSTYPE,OPTIONS /)\r")
+			s.Expect(t, "root is ext4 rw")
+			s.Send(t, "dd if=/dev/urandom of=/var/tmp/f bs=64k count=64; sync; echo wri''tten\r")
+			s.Expect(t, "written")
+			s.Send(t, "systemctl --no-pager --failed; systemctl poweroff\r")
 			s.Wait(t, handoff.OutcomePoweroff)
 			checkClean(t, disk)
 		})

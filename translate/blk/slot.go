@@ -141,14 +141,16 @@ func (s *Slot) Cancel(r *Request) {
 }
 
 // Hold takes the device out of the slot and returns when it has no request any
-// more, or when ctx ends. Requests wait from now on.
+// more. Requests wait from now on. When ctx ends first, the device is back.
 func (s *Slot) Hold(ctx context.Context) error {
-	s.disk.Store(nil)
+	d := s.disk.Swap(nil)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for s.passing.Load() != 0 {
 		select {
 		case <-ctx.Done():
+			s.disk.CompareAndSwap(nil, d)
+			s.resume()
 			return context.Cause(ctx)
 		case <-tick.C:
 		}

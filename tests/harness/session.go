@@ -1,4 +1,4 @@
-package boot
+package harness
 
 import (
 	"bytes"
@@ -10,13 +10,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"keel/tests/harness"
 )
 
-// session is a run on a terminal, with somebody who reads and types.
-type session struct {
-	*harness.Run
+// Session is a run on a terminal, with somebody who reads and types.
+type Session struct {
+	*Run
 	user *os.File // the user's end of the terminal
 	out  *screen
 }
@@ -52,12 +50,12 @@ func (s *screen) find(want string) bool {
 	return true
 }
 
-// onTerminal starts a run on a terminal.
-func onTerminal(t *testing.T, flags ...string) *session {
+// StartSession starts a run on a terminal, which is the guest's console.
+func (tool *Tool) StartSession(t *testing.T, flags ...string) *Session {
 	t.Helper()
 	user, tty := openTerminal(t)
 	defer tty.Close()
-	s := &session{Run: tool.StartOn(t, tty, flags...), user: user, out: &screen{changed: make(chan struct{}, 1)}}
+	s := &Session{Run: tool.start(t, tty, flags), user: user, out: &screen{changed: make(chan struct{}, 1)}}
 	go func() { _, _ = io.Copy(s.out, user) }() // ends with an error when the tool closes the terminal
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -92,10 +90,10 @@ func openTerminal(t *testing.T) (user, tty *os.File) {
 	return user, tty
 }
 
-// expect waits until the guest prints want, after what was expected before.
-func (s *session) expect(t *testing.T, want string) {
+// Expect waits until the guest prints want, after what was expected before.
+func (s *Session) Expect(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.After(harness.Patience); !s.out.find(want); {
+	for deadline := time.After(Patience); !s.out.find(want); {
 		select {
 		case <-s.out.changed:
 		case <-s.Ended:
@@ -104,13 +102,13 @@ func (s *session) expect(t *testing.T, want string) {
 			}
 			return
 		case <-deadline:
-			t.Fatalf("the guest did not print %q within %v", want, harness.Patience)
+			t.Fatalf("the guest did not print %q within %v", want, Patience)
 		}
 	}
 }
 
-// send types on the guest's terminal.
-func (s *session) send(t *testing.T, keys string) {
+// Send types on the guest's terminal.
+func (s *Session) Send(t *testing.T, keys string) {
 	t.Helper()
 	if _, err := io.WriteString(s.user, keys); err != nil {
 		t.Fatalf("type %q: %v", keys, err)
