@@ -19,6 +19,7 @@ ARGS     ?=
 
 # Packages whose tests need a VM; all others are unit tests.
 VM_TESTS := keel/tests/boot keel/tests/storage keel/tests/hostile
+OTHERS    = $$(go list ./... | grep -vxF $(VM_TESTS:%=-e %))
 
 # step NAME COMMAND: runs a command with a headline and the time it took.
 define step
@@ -58,7 +59,7 @@ test: deps ## everything that CI checks, guest boots included
 	$(call step,attacks,$(MAKE) hostile)
 
 unit: ## unit tests, with the race detector
-	@go test -race -timeout 10m $$(go list ./... | grep -vxF $(VM_TESTS:%=-e %))
+	@go test -race -timeout 10m $(OTHERS)
 
 boot: ## boot guests and check what they see
 	@go test -count=1 -timeout 75m keel/tests/boot
@@ -76,7 +77,7 @@ identical: build ## build the release image again and compare
 
 # Two targets at a time, one worker each: their coverage is spread best that way.
 fuzz: ## run every fuzz target for FUZZTIME, or FUZZTIME_REST
-	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ { f[n++] = $$1 } \
+	@go test -list '^Fuzz' $(OTHERS) | awk '/^Fuzz/ { f[n++] = $$1 } \
 		/^ok/ { for (i = 0; i < n; i++) print $$2, f[i], f[i] ~ /^($(FUZZ_FIRST))$$/ ? "$(FUZZTIME)" : "$(FUZZTIME_REST)"; n = 0 }' | \
 	xargs -P 2 -n 3 .ci/fuzz
 

@@ -28,9 +28,14 @@ type Assigned struct {
 	Instance uint64
 }
 
-// bounce is the memory of each queue pair for data that a controller cannot address
-// where the guest has it, in bytes. Guests rarely have such data.
-const bounce = 256 << 10
+// Memory of a controller: the launcher sizes the VM for it.
+const (
+	// bounce is for data that a controller cannot address where the guest has it, in
+	// bytes of each queue pair. Guests rarely have such data.
+	bounce = 128 << 10
+	// slots are requests under way at once, over all queue pairs; each has a page.
+	slots = 128
+)
 
 // plugPeriod is how often a controller that was plugged in is looked for.
 const plugPeriod = 50 * time.Millisecond
@@ -91,7 +96,9 @@ func (c *controllers) open(address string) {
 		c.log.Error("refused a controller", "address", address, "error", err)
 		return
 	}
-	ctl, err := nvme.Open(f, nvme.Config{Log: c.log, Queues: c.queues, Bounce: bounce})
+	ctl, err := nvme.Open(f, nvme.Config{
+		Log: c.log, Queues: c.queues, Depth: max(slots/c.queues, 16), Bounce: bounce,
+	})
 	if err != nil {
 		c.log.Error("refused a controller", "address", address, "error", errors.Join(err, f.Close()))
 		return

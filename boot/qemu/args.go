@@ -72,7 +72,7 @@ func arguments(m machine) []string {
 	}, m.processor()...)
 	args = append(args,
 		"-smp", strconv.Itoa(m.cpus()),
-		"-m", mib(vmMemory(m.memory)),
+		"-m", mib(vmMemory(m.memory, m.disks, m.vps)),
 	)
 	if m.loader == LoaderIGVM {
 		args = append(args, "-machine", "q35,igvm-cfg=igvm0", "-object", "igvm-cfg,id=igvm0,file="+fdPath(m.fds.image))
@@ -100,7 +100,9 @@ func arguments(m machine) []string {
 }
 
 // vmMemory returns the size of the VM that holds a guest of the given size.
-func vmMemory(guest uint64) uint64 { return guest + vtl2Reserve(guest) }
+func vmMemory(guest uint64, disks []Disk, vps int) uint64 {
+	return guest + vtl2Reserve(guest) + disksReserve(disks, vps)
+}
 
 // fdPath is a file name under which QEMU opens an inherited descriptor anew,
 // with an offset of its own.

@@ -165,7 +165,13 @@ func TestDiskArguments(t *testing.T) {
 	if strings.Contains(got, "port7") {
 		t.Errorf("more than %d spare ports: %s", sparePorts, got)
 	}
+	if got := disksReserve(m.disks, 4); got != (4+8+7*(8+4+7)/8)<<20 {
+		t.Errorf("%d bytes of memory for disks", got)
+	}
 	m.disks = nil
+	if got := disksReserve(m.disks, 4); got != 0 {
+		t.Errorf("%d bytes of memory without disks", got)
+	}
 	if got := m.diskArguments(); got != nil {
 		t.Errorf("without disks: %q", got)
 	}

@@ -179,7 +179,7 @@ func openKVM() error {
 
 // checkMemory refuses a VM for which the host has no memory: QEMU would start
 // and be killed later, when the guest touches what is not there.
-func checkMemory(guest uint64, host fs.FS) error {
+func checkMemory(guest, vm uint64, host fs.FS) error {
 	info, err := fs.ReadFile(host, "proc/meminfo")
 	if err != nil {
 		return &handoff.Failure{Outcome: handoff.OutcomeHostRefused, Cause: "cannot see how much memory is free", Remedy: "mount /proc", Err: err}
@@ -189,9 +189,9 @@ func checkMemory(guest uint64, host fs.FS) error {
 	if _, err := fmt.Sscan(rest, &kib); !found || err != nil {
 		return failure(handoff.OutcomeHostRefused, "/proc/meminfo has no MemAvailable", "use Linux 3.14 or newer")
 	}
-	if need := vmMemory(guest); kib<<10 < need {
+	if kib<<10 < vm {
 		return failure(handoff.OutcomeTooLittleMemory,
-			fmt.Sprintf("the VM needs %s (guest %s, Keel %s) and the host has %s free", mib(need), mib(guest), mib(vtl2Reserve(guest)), mib(kib<<10)),
+			fmt.Sprintf("the VM needs %s (guest %s, Keel %s) and the host has %s free", mib(vm), mib(guest), mib(vm-guest), mib(kib<<10)),
 			"ask for less with --mem or free some")
 	}
 	return nil

@@ -55,6 +55,17 @@ func vtl2Reserve(guest uint64) uint64 {
 	return (base + guest/64 + unit - 1) / unit * unit
 }
 
+// disksReserve returns what comes on top of that for disks, in bytes: tables of the
+// IOMMU, the front's requests, and for each controller, also one that is plugged in
+// later, its queues and their lists.
+func disksReserve(disks []Disk, vps int) uint64 {
+	if len(disks) == 0 {
+		return 0
+	}
+	n, v := uint64(ports(len(controllers(disks)))), uint64(vps)
+	return (4 + 2*v + n*(8+v+7)/8) << 20
+}
+
 // Options is what a run needs to know. Image, Kernel, Initrd and Config are
 // contents, which the caller has checked.
 type Options struct {

@@ -91,7 +91,7 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	if err != nil {
 		return err
 	}
-	if err := checkMemory(o.Memory, host); err != nil {
+	if err := checkMemory(o.Memory, vmMemory(o.Memory, o.Disks, o.VPs), host); err != nil {
 		return err
 	}
 	out, closeFiles, err := openOutputs(o, t)

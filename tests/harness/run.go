@@ -22,9 +22,12 @@ const Patience = 15 * time.Minute
 
 // Run is a "keel run" under way.
 type Run struct {
-	Cmd    *exec.Cmd
-	Name   string        // of the VM, unique; in the command line of all its processes
-	Ended  chan struct{} // closed when the tool has ended
+	Cmd   *exec.Cmd
+	Name  string        // of the VM, unique; in the command line of all its processes
+	Ended chan struct{} // closed when the tool has ended
+	// Patience is how long Wait waits. A test that knows of a long run sets it.
+	Patience time.Duration
+
 	stderr bytes.Buffer
 	dir    string
 }
@@ -49,8 +52,8 @@ func (tool *Tool) start(t *testing.T, tty *os.File, flags []string) *Run {
 	t.Helper()
 	r := &Run{
 		Name:  fmt.Sprintf("keel-test-%d-%d", os.Getpid(), time.Now().UnixNano()),
-		Ended: make(chan struct{}),
-		dir:   t.TempDir(),
+		Ended: make(chan struct{}), Patience: Patience,
+		dir: t.TempDir(),
 	}
 	if err := os.Mkdir(r.file(dirTemp), 0o700); err != nil {
 		t.Fatal(err)
@@ -140,8 +143,8 @@ func (r *Run) Wait(t *testing.T, want handoff.Outcome) qemu.Report {
 	t.Helper()
 	select {
 	case <-r.Ended:
-	case <-time.After(Patience):
-		t.Fatalf("the run did not end within %v", Patience)
+	case <-time.After(r.Patience):
+		t.Fatalf("the run did not end within %v", r.Patience)
 	}
 	if got := r.Cmd.ProcessState.ExitCode(); got != want.ExitCode() {
 		t.Errorf("exit status %d, want %d (%s)", got, want.ExitCode(), want)

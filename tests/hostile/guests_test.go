@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"keel/boot/handoff"
 	"keel/boot/qemu"
@@ -78,6 +79,9 @@ var guests = []struct {
 	{name: "flood to its end", program: program{code: flood}, timeout: "30m", want: handoff.OutcomePoweroff, soak: true},
 }
 
+// longPatience is for guests that do millions of exits; their own time is shorter.
+const longPatience = time.Hour
+
 // everyPortLimit is where everyPort holds the port from which on it tries one
 // size only.
 const everyPortLimit = 2
@@ -99,6 +103,9 @@ func TestGuests(t *testing.T) {
 		t.Run(g.name, func(t *testing.T) {
 			r := tool.Start(t, "--kernel", g.program.write(t), "--mem", cmp.Or(g.memory, "128M"),
 				"--vps", strconv.Itoa(cmp.Or(g.vps, 1)), "--timeout", cmp.Or(g.timeout, "90s"))
+			if g.soak {
+				r.Patience = longPatience
+			}
 			report := r.Wait(t, g.want)
 			checkReport(t, report)
 			if report.Resets != g.resets {

@@ -20,7 +20,7 @@ func TestRootFS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range machines(virtio61x1, storvsc61x4) {
+	for _, m := range machines(virtio61x1, storvsc61x1) {
 		t.Run(m.String(), func(t *testing.T) {
 			disk := filepath.Join(t.TempDir(), "root.img")
 			if err := CopyImage(disk, master); err != nil {
