@@ -77,7 +77,7 @@ func ParseDisk(s string) (Disk, error) {
 		case key == "stripe" && value != "":
 			d.Files = append(d.Files, strings.Split(value, "+")...)
 		case key == "chunk":
-			n, err := ParseMemory(value)
+			n, err := parseSize(value, 0)
 			if err != nil || n < minChunk || n > maxChunk || bits.OnesCount64(n) != 1 {
 				return bad("chunk %q is no power of two from 4K to 16M", value)
 			}

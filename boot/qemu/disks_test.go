@@ -22,6 +22,7 @@ func TestParseDisk(t *testing.T) {
 		"a.iso,dvd":                        {Files: []string{"a.iso"}, Front: FrontVirtioSCSI, BlockSize: 512, DVD: true, ReadOnly: true},
 		"a,stripe=b+c":                     {Files: []string{"a", "b", "c"}, Front: FrontVirtioSCSI, BlockSize: 512, Chunk: 64 << 10},
 		"stripe=b+c,chunk=128k,bs=512":     {Files: []string{"b", "c"}, Front: FrontVirtioSCSI, BlockSize: 512, Chunk: 128 << 10},
+		"a,stripe=b,chunk=8192":            {Files: []string{"a", "b"}, Front: FrontVirtioSCSI, BlockSize: 512, Chunk: 8 << 10},
 		"dir=x/a.img,front=virtio-scsi,ro": {Files: []string{"dir=x/a.img"}, Front: FrontVirtioSCSI, BlockSize: 512, ReadOnly: true},
 	} {
 		if got, err := ParseDisk(text); err != nil || !reflect.DeepEqual(got, want) {

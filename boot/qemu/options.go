@@ -132,7 +132,16 @@ func (o *Options) Validate() error {
 // ParseMemory reads a size as "512M" or "1G": a whole number of KiB, MiB,
 // GiB or TiB, or of MiB when no unit is given. It returns bytes.
 func ParseMemory(s string) (uint64, error) {
-	digits, shift := s, 20
+	n, err := parseSize(s, 20)
+	if err != nil {
+		return 0, failure(handoff.OutcomeUsage, fmt.Sprintf("--mem %q is not a size", s), "use for example 512M or 2G")
+	}
+	return n, nil
+}
+
+// parseSize reads a size whose unit is 1 << shift bytes when none is given.
+func parseSize(s string, shift int) (uint64, error) {
+	digits := s
 	if i := strings.IndexAny(s, "kKmMgGtT"); i >= 0 && i == len(s)-1 {
 		digits = s[:i]
 		shift = map[byte]int{'k': 10, 'm': 20, 'g': 30, 't': 40}[s[i]|0x20]
@@ -141,10 +150,7 @@ func ParseMemory(s string) (uint64, error) {
 	if err == nil && n > math.MaxUint64>>shift {
 		err = strconv.ErrRange
 	}
-	if err != nil {
-		return 0, failure(handoff.OutcomeUsage, fmt.Sprintf("--mem %q is not a size", s), "use for example 512M or 2G")
-	}
-	return n << shift, nil
+	return n << shift, err
 }
 
 // failure makes a Failure of a cause and a remedy.
