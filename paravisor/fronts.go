@@ -68,6 +68,7 @@ func (m *machine) connectVMBus(c *config.Config) error {
 	m.resetters = append(m.resetters, resetFunc(func() {
 		server.Reset()
 		target.Manage(&scsi.Task{Function: scsi.PowerOn, Done: func(*scsi.Task) {}})
+		hypervisor.Reset()
 	}))
 	m.disks.targets[config.FrontStorVSC] = target
 	return nil

@@ -117,9 +117,6 @@ func (g *Guest) TSCHz() uint64 { return g.tscHz }
 // Preconditions: Start succeeded, and devices are in their power-on state.
 func (g *Guest) Run(boot func(bsp hcl.VP) error) (End, error) {
 	g.end.Store(nil)
-	if g.hyperv != nil {
-		g.hyperv.Reset()
-	}
 	// All are reset before one runs, so that no startup IPI comes too early.
 	if err := g.each((*vp).reset); err != nil {
 		return End{}, err

@@ -29,7 +29,8 @@ func (g *Guest) newHyperV(c *HyperV) (err error) {
 	return err
 }
 
-// HyperV returns the hypervisor interface, nil when it was not asked for.
+// HyperV returns the hypervisor interface, nil when it was not asked for. Like a
+// device it is reset before memory is loaded: its pages lie in guest RAM.
 func (g *Guest) HyperV() *hv.Hypervisor { return g.hyperv }
 
 // raiser delivers synthetic interrupts as fixed ones.

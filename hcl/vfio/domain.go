@@ -11,17 +11,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"keel/hcl"
 	"keel/hcl/sys"
 )
 
 // Options are what a Domain needs to know.
 type Options struct {
 	Machine Machine
-	// AllowNoIOMMU permits functions without an IOMMU before them. There is no such
-	// mode yet: they are refused all the same, with an error that wraps
-	// hcl.ErrNotSupported.
-	AllowNoIOMMU bool
 }
 
 // Region is a run of memory that functions may reach.
@@ -201,9 +196,6 @@ func (d *Domain) open(address string, o OpenOptions) (*Function, error) {
 		return nil, ErrBusy
 	}
 	number, err := d.options.Machine.take(address, o, open)
-	if errors.Is(err, ErrNoIOMMU) && d.options.AllowNoIOMMU {
-		err = fmt.Errorf("%w: a mode without an IOMMU: %w", hcl.ErrNotSupported, err)
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -232,19 +232,14 @@ func TestDomainCloseClosesFunctions(t *testing.T) {
 	}
 }
 
-// TestNoIOMMU refuses functions without one, whether they are allowed or not.
 func TestNoIOMMU(t *testing.T) {
-	for _, allow := range []bool{false, true} {
-		tr, m := newTree(t)
-		tr.add(addressNVMe, classNVMe, "", NoGroup)
-		d := newDomain(Options{Machine: m, AllowNoIOMMU: allow}, newFakeContainer(t))
-		_, err := d.Open(addressNVMe, OpenOptions{})
-		if !errors.Is(err, ErrNoIOMMU) || errors.Is(err, hcl.ErrNotSupported) != allow {
-			t.Errorf("allowed %v: %v", allow, err)
-		}
-		if len(tr.writes) > 0 {
-			t.Errorf("allowed %v: wrote %q", allow, tr.writes)
-		}
+	tr, m := newTree(t)
+	tr.add(addressNVMe, classNVMe, "", NoGroup)
+	if _, err := newDomain(Options{Machine: m}, newFakeContainer(t)).Open(addressNVMe, OpenOptions{}); !errors.Is(err, ErrNoIOMMU) {
+		t.Errorf("%v, want ErrNoIOMMU", err)
+	}
+	if len(tr.writes) > 0 {
+		t.Errorf("wrote %q", tr.writes)
 	}
 }
 

@@ -123,7 +123,7 @@ func TestRevokedRegistersReadAsOnes(t *testing.T) {
 }
 
 // TestAddressesOfRegistersStayReserved closes a function whose registers a driver
-// still has, and then drops them.
+// still has.
 func TestAddressesOfRegistersStayReserved(t *testing.T) {
 	f, _, _ := openFake(t)
 	r, err := f.Registers(0)
@@ -142,15 +142,6 @@ func TestAddressesOfRegistersStayReserved(t *testing.T) {
 	if v := r.Read32(0); v != ones32 {
 		t.Errorf("read %#x", v)
 	}
-	r = nil
-	for range 1000 {
-		runtime.GC()
-		if err := unix.Msync(m, unix.MS_ASYNC); errors.Is(err, unix.ENOMEM) {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Error("the addresses stay reserved without an owner")
 }
 
 func TestRegistersDoNotAllocate(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -46,26 +47,23 @@ const (
 func realDomain(t *testing.T) (*Domain, string) {
 	t.Helper()
 	d, err := NewDomain(Options{})
+	var found []Candidate
+	if err == nil {
+		t.Cleanup(func() {
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		found, err = Find(classNVMe, 0xffffff)
+	}
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("%w: no NVMe controller", hcl.ErrNotSupported)
+	}
 	if errors.Is(err, hcl.ErrNotSupported) && !alone() {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	found, err := Find(classNVMe, 0xffffff)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(found) == 0 && !alone() {
-		t.Skip("no NVMe controller")
-	}
-	if len(found) == 0 {
-		t.Fatal("no NVMe controller")
 	}
 	return d, found[0].Address
 }

@@ -12,5 +12,5 @@ func TestFunctionContract(t *testing.T) {
 	harness.InVTL2(t, root, "keel/hcl/vfio", []string{
 		"-device", "intel-iommu,intremap=on", "-drive", "if=none,id=disk,format=raw,file=" + image(t, 1),
 		"-device", "pcie-root-port,id=port0,chassis=1", "-device", "nvme,bus=port0,drive=disk,serial=contract",
-	}, []string{"TestHardwareContract", "TestHardwareDMA", "TestHardwareMemoryOff"})
+	}, []string{"TestHardwareContract", "TestHardwareDMA", "TestHardwareReach", "TestHardwareMemoryOff"})
 }
