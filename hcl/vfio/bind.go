@@ -1,15 +1,24 @@
 package vfio
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"keel/hcl"
 )
 
 // driverName is VFIO's driver for PCI functions.
 const driverName = "vfio-pci"
+
+// settleTime is how long a function that was just plugged in may take. The kernel
+// lists it before it has a group, and lets no driver have it until it is complete.
+const (
+	settleTime   = 2 * time.Second
+	settlePeriod = 5 * time.Millisecond
+)
 
 // OpenOptions say how a function is taken over.
 type OpenOptions struct {
@@ -28,7 +37,11 @@ func (m Machine) take(address string, o OpenOptions, mine func(address string) b
 		return NoGroup, err
 	}
 	// The group is looked at first: a function without one keeps its driver.
-	group, err := m.groupOf(address)
+	group := NoGroup
+	err := m.settled(func() (done bool, err error) {
+		group, err = m.groupOf(address)
+		return group != NoGroup, err
+	})
 	if err != nil {
 		return NoGroup, fmt.Errorf("%w: %w", ErrGroup, err)
 	}
@@ -107,12 +120,26 @@ func (m Machine) bind(address string, unbind bool) error {
 	if err := m.write(m.sysfs("bus/pci/drivers_probe"), address); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrBind, address, err)
 	}
-	// Probing reports no failure of the driver.
-	if driver, err = linkName(m.function(address, "driver")); err != nil {
+	// Probing reports no failure of the driver. One that came too early is made up for
+	// by the kernel, which heeds the override.
+	err = m.settled(func() (done bool, err error) {
+		driver, err = linkName(m.function(address, "driver"))
+		return driver != "", err
+	})
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBind, err)
 	}
 	if driver != driverName {
 		return fmt.Errorf("%w: %s refused %s", ErrBind, driverName, address)
 	}
 	return nil
+}
+
+// settled asks until what is asked for is done, or had the time for it.
+func (m Machine) settled(ask func() (done bool, err error)) error {
+	for deadline := time.Now().Add(cmp.Or(m.settle, settleTime)); ; time.Sleep(settlePeriod) {
+		if done, err := ask(); done || err != nil || time.Now().After(deadline) {
+			return err
+		}
+	}
 }

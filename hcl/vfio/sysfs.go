@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +30,8 @@ type Machine struct {
 
 	// store replaces writes to sysfs, for tests.
 	store func(path, text string) error
+	// settle replaces settleTime, for tests.
+	settle time.Duration
 }
 
 // Candidate is a PCI function as the bus lists it. All but Address and Driver is

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"keel/hcl"
 )
@@ -165,6 +166,17 @@ func TestTake(t *testing.T) {
 				t.Errorf("wrote %q, want %q", tr.writes, c.writes)
 			}
 		})
+	}
+}
+
+// TestTakeLate takes a function that the kernel has listed and not completed yet.
+func TestTakeLate(t *testing.T) {
+	tr, m := newTree(t)
+	m.settle, tr.late = time.Minute, true
+	tr.add(addressNVMe, classNVMe, "", NoGroup)
+	time.AfterFunc(20*time.Millisecond, func() { tr.add(addressNVMe, classNVMe, "", 5) })
+	if group, err := m.take(addressNVMe, OpenOptions{}, nobody); err != nil || group != 5 {
+		t.Errorf("group %d, %v", group, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // tree is a sysfs that behaves as the kernel's when drivers are bound.
@@ -15,6 +16,7 @@ type tree struct {
 	root   string
 	writes []string // attribute and text, in order
 	refuse string   // an address that vfio-pci does not take
+	late   bool     // the kernel completes functions a while after they are listed
 }
 
 // newTree makes a tree with the driver vfio-pci and no functions.
@@ -24,7 +26,7 @@ func newTree(tb testing.TB) (*tree, Machine) {
 	tr.dir("bus/pci/devices")
 	tr.dir("bus/pci/drivers/vfio-pci")
 	tr.dir("bus/pci/drivers/nvme")
-	return tr, Machine{Sysfs: tr.root, store: tr.store}
+	return tr, Machine{Sysfs: tr.root, store: tr.store, settle: time.Nanosecond}
 }
 
 func (tr *tree) path(elements ...string) string {
@@ -86,8 +88,13 @@ func (tr *tree) store(path, text string) error {
 		if err != nil {
 			return err
 		}
-		if text != tr.refuse {
-			tr.link("../../drivers/"+string(override), dev+"/driver")
+		bind := func() { tr.link("../../drivers/"+string(override), dev+"/driver") }
+		switch {
+		case text == tr.refuse:
+		case tr.late:
+			time.AfterFunc(20*time.Millisecond, bind)
+		default:
+			bind()
 		}
 	default:
 		return errors.New("no such attribute")
