@@ -47,6 +47,7 @@ func armKernel([]byte) []byte {
 // TestBadInput gives the tool what it must refuse: with one line that names cause
 // and remedy, its own exit code, and before the guest runs an instruction.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	kernel := payload.kernels["6.1"]
 	disk := func(name string, size int64) string {
 		path := filepath.Join(t.TempDir(), name)
@@ -101,6 +102,7 @@ func TestBadInput(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			// Later flags win over these, which are good.
 			r := tool.Start(t, append([]string{"--kernel", kernel, "--initrd", payload.shell, "--timeout", "60s"}, tt.flags...)...)
 			<-r.Ended

@@ -9,5 +9,6 @@ import (
 // TestBackendContract runs the contract suite of package hcl where the KVM backend
 // works.
 func TestBackendContract(t *testing.T) {
+	t.Parallel()
 	harness.InVTL2(t, root, "keel/hcl/kvm", nil, []string{"TestContract"})
 }

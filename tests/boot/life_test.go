@@ -15,6 +15,7 @@ import (
 // TestShell is "make run" with a user: a shell, typing, job control, a restart, and
 // a power-off.
 func TestShell(t *testing.T) {
+	t.Parallel()
 	p := tool.StartSession(t, "--kernel", payload.kernels["6.1"], "--initrd", payload.shell, "--append", "console=ttyS0 quiet", "--vps", "2")
 	p.Expect(t, "keel-guest:/# ")
 	p.Send(t, "echo $((6*7)) on $(nproc); cat\r")
@@ -37,6 +38,7 @@ func TestShell(t *testing.T) {
 // reboot=): ACPI's reset register, which is the default, the keyboard controller,
 // and port CF9h.
 func TestReboot(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ name, kernel, params string }{
 		{"acpi", "6.1", "reboot=a"},
 		{"i8042", "5.10", "reboot=k"},
@@ -44,6 +46,7 @@ func TestReboot(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			r := tool.Start(t, programFlags(tt.kernel, 2, tt.params, guest.CheckReboot)...)
 			report := r.Wait(t, handoff.OutcomePoweroff)
 			console := guest.Parse(r.Console())
@@ -59,6 +62,7 @@ func TestReboot(t *testing.T) {
 
 // TestEndings ends a guest that does not end by itself.
 func TestEndings(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		flags  []string
@@ -73,6 +77,7 @@ func TestEndings(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			p := idle(t, tt.flags...)
 			if tt.signal != nil {
 				hit(t, p, tt.signal)
@@ -87,6 +92,7 @@ func TestEndings(t *testing.T) {
 
 // TestKilled kills the launcher, which cannot clean up then.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	p := idle(t)
 	hit(t, p, syscall.SIGKILL)
 	<-p.Ended
@@ -95,6 +101,7 @@ func TestKilled(t *testing.T) {
 
 // TestFullConsole boots with everything that the kernel has to say, as a user does.
 func TestFullConsole(t *testing.T) {
+	t.Parallel()
 	flags := programFlags("6.1", 1, "loglevel=7", guest.CheckCPUs)
 	r := tool.Start(t, flags...)
 	r.Wait(t, handoff.OutcomePoweroff)

@@ -1,6 +1,6 @@
 // Package boot boots guests beneath Keel, in QEMU, through the command line tool,
-// and judges what they and the run reports say. Boots run one at a time: a machine
-// of two cores has no room for more.
+// and judges what they and the run reports say. As many boots run at a time as there
+// are processors, but for those in a row: a guest takes one, seldom more.
 //
 // KEEL_SOAK=N runs the whole matrix instead of the slice that fits a CI run, and N
 // boots in a row.

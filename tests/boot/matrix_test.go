@@ -47,11 +47,13 @@ var matrix = []struct {
 }
 
 func TestGuests(t *testing.T) {
+	t.Parallel()
 	for _, m := range matrix {
 		if !m.ci && soak() == 0 {
 			continue
 		}
 		t.Run(fmt.Sprintf("%s/%d/%s", m.kernel, m.vps, m.params), func(t *testing.T) {
+			t.Parallel()
 			checks := guest.Checks(m.vps)
 			r := tool.Start(t, programFlags(m.kernel, m.vps, m.params, checks...)...)
 			report := r.Wait(t, handoff.OutcomePoweroff)

@@ -96,11 +96,13 @@ func storm() map[int]int {
 }
 
 func TestGuests(t *testing.T) {
+	t.Parallel()
 	for _, g := range guests {
 		if g.soak && !soak {
 			continue
 		}
 		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
 			r := tool.Start(t, "--kernel", g.program.write(t), "--mem", cmp.Or(g.memory, "128M"),
 				"--vps", strconv.Itoa(cmp.Or(g.vps, 1)), "--timeout", cmp.Or(g.timeout, "90s"))
 			if g.soak {

@@ -54,6 +54,7 @@ func settings(t *testing.T, old, changed string) string {
 // TestHost is a host that changes what the tool has checked, on its way into the
 // VM: Keel refuses it there with the same words and exit codes.
 func TestHost(t *testing.T) {
+	t.Parallel()
 	good := program{code: tripleFault}
 	kernel := good.write(t)
 	const name = `"guestName"`
@@ -78,6 +79,7 @@ func TestHost(t *testing.T) {
 		{"no SVM", []string{"--qemu-arg", "-cpu", "--qemu-arg", "max,-svm"}, handoff.OutcomeHostRefused, "svm"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			refuse(t, tt.want, tt.says, append([]string{"--kernel", kernel}, tt.flags...)...)
 		})
 	}

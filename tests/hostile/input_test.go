@@ -90,6 +90,7 @@ func initrd(t *testing.T, size int) string {
 
 // TestImages damages the image.
 func TestImages(t *testing.T) {
+	t.Parallel()
 	image, err := os.ReadFile(tool.Image)
 	if err != nil {
 		t.Fatal(err)

@@ -51,6 +51,7 @@ func noisy(t *testing.T, flags ...string) *harness.Run {
 // TestKill kills the tool in several ways at several moments. It leaves nothing
 // behind, and says in one line why it ended where it can.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGKILL} {
 		for _, m := range moments {
 			// The gentle signals take one path; each goes along a part of it.
@@ -58,6 +59,7 @@ func TestKill(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%v %s", signal, m.name), func(t *testing.T) {
+				t.Parallel()
 				r := noisy(t)
 				m.reach(t, r)
 				if err := r.Cmd.Process.Signal(signal); err != nil {
@@ -91,8 +93,10 @@ func checkKilled(t *testing.T, r *harness.Run, signal syscall.Signal) {
 
 // TestQEMUKilled kills the VM from outside.
 func TestQEMUKilled(t *testing.T) {
+	t.Parallel()
 	for _, m := range moments[2:] {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			r := noisy(t)
 			m.reach(t, r)
 			if err := syscall.Kill(vmProcess(r), syscall.SIGKILL); err != nil {
@@ -105,6 +109,7 @@ func TestQEMUKilled(t *testing.T) {
 
 // TestQEMUStopped ends a run whose QEMU answers nothing any more.
 func TestQEMUStopped(t *testing.T) {
+	t.Parallel()
 	r := noisy(t)
 	moments[2].reach(t, r)
 	if err := syscall.Kill(vmProcess(r), syscall.SIGSTOP); err != nil {
@@ -119,6 +124,7 @@ func TestQEMUStopped(t *testing.T) {
 // TestNobodyReads lets the guest talk to a reader that never reads: neither memory
 // grows nor does the run outlive its time.
 func TestNobodyReads(t *testing.T) {
+	t.Parallel()
 	fifo := t.TempDir() + "/fifo"
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ var askPanic = []string{"--qemu-arg", "-append", "--qemu-arg", paravisor.PanicWo
 // TestPanic checks that a defect of the paravisor has its own exit code, and that
 // its stack is in the log.
 func TestPanic(t *testing.T) {
+	t.Parallel()
 	guest := program{code: hangAll}
 	r := tool.Start(t, append([]string{"--image", tool.Debug(t), "--kernel", guest.write(t), "--mem", "128M", "--timeout", "60s"}, askPanic...)...)
 	report := r.Wait(t, handoff.OutcomeParavisorCrashed)
@@ -30,6 +31,7 @@ func TestPanic(t *testing.T) {
 
 // TestReleaseDoesNotPanic checks that the word means nothing to a release image.
 func TestReleaseDoesNotPanic(t *testing.T) {
+	t.Parallel()
 	guest := program{code: everyReset}
 	r := tool.Start(t, append([]string{"--kernel", guest.write(t), "--mem", "128M", "--timeout", "60s"}, askPanic...)...)
 	r.Wait(t, handoff.OutcomePoweroff)

@@ -14,9 +14,11 @@ import (
 
 // TestVerify reads and writes at random and verifies every block.
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	mib := size(64, 2048)
 	for _, m := range machines(virtio510x1, storvsc61x1) {
 		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
 			console := m.script(t, []string{image(t, mib)}, ScriptVerify, []string{fmt.Sprintf("mib=%d", mib)}, "verify")
 			t.Log(detail(t, console, "verify"))
 		})
@@ -25,6 +27,7 @@ func TestVerify(t *testing.T) {
 
 // TestFileSystems makes, fills, unmounts and checks file systems.
 func TestFileSystems(t *testing.T) {
+	t.Parallel()
 	mib := size(48, 512)
 	for i, m := range machines(virtio61x1, storvsc61x1) {
 		for j, fs := range []string{"ext4", "xfs"} {
@@ -32,6 +35,7 @@ func TestFileSystems(t *testing.T) {
 				continue
 			}
 			t.Run(m.String()+"/"+fs, func(t *testing.T) {
+				t.Parallel()
 				// XFS wants 300 MiB at least.
 				m.script(t, []string{image(t, mib+400)}, ScriptFileSystem,
 					[]string{"fs=" + fs, fmt.Sprintf("mib=%d", mib)}, "filesystem-"+fs)
@@ -42,9 +46,11 @@ func TestFileSystems(t *testing.T) {
 
 // TestDiscard sees the room that images take grow and fall.
 func TestDiscard(t *testing.T) {
+	t.Parallel()
 	const mib = 64
 	for _, m := range machines(virtio61x1, storvsc61x1) {
 		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
 			disks := []string{image(t, 4*mib), image(t, 4*mib)}
 			var peaks [2]atomic.Int64
 			stop := make(chan struct{})
@@ -84,12 +90,14 @@ func TestDiscard(t *testing.T) {
 
 // TestBlocks4K uses disks with logical blocks of both sizes.
 func TestBlocks4K(t *testing.T) {
+	t.Parallel()
 	for _, m := range machines(storvsc61x1) {
 		for _, bs := range []string{"4096", "512"} {
 			if soak() == 0 && bs == "512" {
 				continue
 			}
 			t.Run(m.String()+"/"+bs, func(t *testing.T) {
+				t.Parallel()
 				m.script(t, []string{image(t, 64) + ",bs=" + bs}, ScriptBlocks4K, []string{"bs=" + bs}, "blocks")
 			})
 		}
@@ -98,6 +106,7 @@ func TestBlocks4K(t *testing.T) {
 
 // TestStripe writes to a stripe and puts the disk together from its images.
 func TestStripe(t *testing.T) {
+	t.Parallel()
 	mib := size(16, 128)
 	for _, m := range machines(virtio61x1) {
 		for _, chunk := range []int64{64 << 10, 4 << 10} {
@@ -105,6 +114,7 @@ func TestStripe(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%d", m, chunk), func(t *testing.T) {
+				t.Parallel()
 				files := []string{image(t, mib), image(t, mib)}
 				disk := fmt.Sprintf("%s,stripe=%s,chunk=%d", files[0], files[1], chunk)
 				console := m.script(t, []string{disk}, ScriptPattern, []string{fmt.Sprintf("mib=%d", mib)}, "pattern")
@@ -128,6 +138,7 @@ func TestStripe(t *testing.T) {
 
 // TestDVD reads a disc that cannot be written.
 func TestDVD(t *testing.T) {
+	t.Parallel()
 	data := make([]byte, size(4, 64)<<20+12345)
 	if _, err := io.ReadFull(rand.NewChaCha8([32]byte{}), data); err != nil {
 		t.Fatal(err)
@@ -147,6 +158,7 @@ func TestDVD(t *testing.T) {
 	}
 	for _, m := range machines(virtio61x1, storvsc510x1) {
 		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
 			m.script(t, []string{path + ",dvd"}, ScriptDVD,
 				[]string{fmt.Sprintf("bytes=%d", len(disc)), "sha256=" + sum, "file=" + file}, "dvd", "iso9660", "readonly")
 		})
@@ -156,11 +168,13 @@ func TestDVD(t *testing.T) {
 // TestSG compares all that a disk says of itself with what was recorded. Golden files
 // belong to the release of sg3-utils that kernelcfg pins first.
 func TestSG(t *testing.T) {
+	t.Parallel()
 	for _, m := range machines(virtio61x1, storvsc61x1) {
 		if m.vps != 1 { // the number changes nothing
 			continue
 		}
 		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
 			console := m.script(t, []string{image(t, 64)}, ScriptSG, nil,
 				"write_same_10", "write_same_16", "write_same_unmap", "compare_and_write")
 			compareGolden(t, filepath.Join("testdata", "sg-"+m.front+".golden"), Golden(Sections(console)))

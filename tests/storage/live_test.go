@@ -17,8 +17,10 @@ import (
 
 // TestHotplug adds, grows and removes a disk while another one works.
 func TestHotplug(t *testing.T) {
+	t.Parallel()
 	for _, m := range machines(virtio61x4, storvsc61x1) {
 		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
 			load, added := image(t, 64), image(t, 32)
 			r := tool.Start(t, m.flags([]string{load}, ScriptHotplug, "lun=1")...)
 			event := func(words string) {
@@ -53,6 +55,7 @@ func change(t *testing.T, r *harness.Run, flag, disk string) {
 // TestDurability kills QEMU in the middle of writes and looks for what the guest was
 // told to be durable.
 func TestDurability(t *testing.T) {
+	t.Parallel()
 	layout := durable.Layout{Jobs: 4, Slots: 256}
 	params := []string{fmt.Sprintf("jobs=%d", layout.Jobs), fmt.Sprintf("slots=%d", layout.Slots)}
 	some := machines(virtio61x1, storvsc61x4)
@@ -60,6 +63,7 @@ func TestDurability(t *testing.T) {
 	for i := range kills {
 		m := some[i%len(some)]
 		t.Run(fmt.Sprintf("%d/%s", i+1, m), func(t *testing.T) {
+			t.Parallel()
 			disk := image(t, int(layout.Bytes()>>20))
 			r := tool.Start(t, m.flags([]string{disk}, ScriptDurable, params...)...)
 			// Not always at the same moment: some blocks, or every slot several times.

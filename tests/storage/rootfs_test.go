@@ -14,6 +14,7 @@ import (
 
 // TestRootFS boots Debian from the translated disk, logs in, and shuts it down.
 func TestRootFS(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
 	master, err := kernelcfg.RootFS(ctx)
@@ -22,6 +23,7 @@ func TestRootFS(t *testing.T) {
 	}
 	for _, m := range machines(virtio61x1, storvsc61x1) {
 		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
 			disk := filepath.Join(t.TempDir(), "root.img")
 			if err := CopyImage(disk, master); err != nil {
 				t.Fatal(err)
