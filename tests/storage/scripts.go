@@ -16,9 +16,9 @@
 //	KEEL-STORAGE end NAME STATUS  it ended
 //	KEEL-STORAGE event WORDS      something that the host may wait for
 //
-// Boots run one at a time. KEEL_SOAK=N runs everything on each front end, kernel and
-// number of VPs, with sizes of the real thing, and kills N machines; without it a
-// slice runs that fits CI. Golden output is under testdata; KEEL_GOLDEN=write records it.
+// As many boots run at a time as there are processors. KEEL_SOAK=N runs everything on
+// each front end, kernel and number of VPs, with sizes of the real thing, and kills N
+// machines; without it a slice runs that fits CI. Golden output is under testdata; KEEL_GOLDEN=write records it.
 package storage
 
 import (
