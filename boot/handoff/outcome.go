@@ -26,6 +26,7 @@ const (
 	OutcomeQuit             Outcome = "quit"              // ended by the user or by a signal
 	OutcomeVMLost           Outcome = "vm-lost"           // the VM ended without a word
 	OutcomeBadDisk          Outcome = "bad-disk"          // disk image missing, locked or malformed
+	OutcomeBadState         Outcome = "bad-state"         // TPM state missing, damaged, sealed with another key or of another VM
 )
 
 // exitCodes lists the exit status of each outcome.
@@ -46,6 +47,7 @@ var exitCodes = map[Outcome]int{
 	OutcomeQuit:             13,
 	OutcomeVMLost:           14,
 	OutcomeBadDisk:          15,
+	OutcomeBadState:         16,
 }
 
 // ExitCode returns the exit status that stands for the outcome. An outcome
