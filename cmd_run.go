@@ -36,7 +36,8 @@ Exit codes:
   12  --timeout passed
   13  ended by the user or by a signal
   14  the VM ended without a word
-  15  disk image missing, locked or malformed`
+  15  disk image missing, locked or malformed
+  16  TPM state missing, damaged, sealed with another key or of another VM`
 
 // runFlags are the flags of "keel run" that are not qemu.Options as they
 // stand.
@@ -52,6 +53,7 @@ type runFlags struct {
 	disks                 []string
 	diskAdd, diskRemove   string
 	diskGrow              string
+	tpm                   tpmFlags
 }
 
 func runCommand() *cobra.Command {
@@ -80,6 +82,10 @@ func runCommand() *cobra.Command {
 	s.StringVar(&f.diskAdd, "disk-add", "", "start nothing: add this disk, as for --disk, to the VM that runs with that --name")
 	s.StringVar(&f.diskRemove, "disk-remove", "", "start nothing: remove the disk of this file from the VM that runs with that --name")
 	s.StringVar(&f.diskGrow, "disk-grow", "", "start nothing: show the guest of the VM with that --name the new size of this file")
+	s.StringVar(&f.tpm.front, "tpm", "", "TPM of the guest: off, auto (crb), crb or tis (default off, with --tpm-state auto)")
+	s.StringVar(&f.tpm.state, "tpm-state", "", "disk, a file of 4 MiB or more, that keeps the TPM's state; without one it is new each time")
+	s.StringVar(&f.tpm.key, "tpm-key", "", "file with the key that seals the state (default FILE.key, made for an empty state)")
+	s.BoolVar(&f.tpm.reset, "tpm-state-reset", false, "give the TPM's state up and make a new TPM; also makes a missing file")
 	s.StringVar(&f.Name, "name", "keel", "name of the VM")
 	s.StringVar(&f.accel, "accel", "auto", "auto, kvm or tcg; auto picks kvm only where nesting works")
 	s.StringVar(&f.loader, "loader", "auto", "auto, pvh or igvm (-object igvm-cfg of newer QEMU)")

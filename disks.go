@@ -8,7 +8,7 @@ import (
 	"keel/paravisor/config"
 )
 
-// loadDisks checks the disks, before anything costs time.
+// loadDisks reads what disks were asked for.
 func (f *runFlags) loadDisks() error {
 	for _, text := range f.disks {
 		d, err := parseDisk(text)
@@ -18,7 +18,7 @@ func (f *runFlags) loadDisks() error {
 		f.Disks = append(f.Disks, d)
 	}
 	f.DiskConfig = func(d *qemu.Disk) ([]byte, error) { return config.MarshalDisk(configDisk(d)) }
-	return qemu.NameDisks(f.Disks)
+	return nil
 }
 
 // parseDisk reads the value of --disk. The launcher of a live VM may have another
@@ -36,11 +36,13 @@ func parseDisk(text string) (qemu.Disk, error) {
 	return d, nil
 }
 
-// configDisks says the disks to the paravisor.
+// configDisks says the guest's disks to the paravisor.
 func configDisks(disks []qemu.Disk) []config.Disk {
 	var out []config.Disk
 	for i := range disks {
-		out = append(out, configDisk(&disks[i]))
+		if !disks[i].Hidden {
+			out = append(out, configDisk(&disks[i]))
+		}
 	}
 	return out
 }

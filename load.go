@@ -9,6 +9,7 @@ import (
 	"keel/boot/qemu"
 	"keel/paravisor/config"
 	"keel/paravisor/guestload"
+	"keel/vtpm/eventlog"
 )
 
 // lowRAM bounds the guest RAM below 4 GiB, in bytes, as the paravisor's machine
@@ -29,10 +30,20 @@ func (f *runFlags) load(ctx context.Context) error {
 	if err := f.loadDisks(); err != nil {
 		return err
 	}
+	tpm, err := f.loadTPM()
+	if err != nil {
+		return err
+	}
+	if err := qemu.NameDisks(f.Disks); err != nil {
+		return err
+	}
+	if tpm != nil && tpm.Key != nil {
+		tpm.StateSerial = f.Disks[len(f.Disks)-1].Serials[0]
+	}
 	if err := f.loadPayload(ctx); err != nil {
 		return err
 	}
-	if err := checkPayload(f.Kernel, f.Initrd, f.Memory); err != nil {
+	if err := checkPayload(f.Kernel, f.Initrd, f.Memory, f.TPM); err != nil {
 		return err
 	}
 	f.Config, err = config.Marshal(&config.Config{
@@ -46,6 +57,7 @@ func (f *runFlags) load(ctx context.Context) error {
 		LogJSON:     f.logJSON,
 		TraceExits:  f.traceExits,
 		Disks:       configDisks(f.Disks),
+		TPM:         tpm,
 	})
 	if err != nil {
 		return err
@@ -77,11 +89,14 @@ func (f *runFlags) loadPayload(ctx context.Context) error {
 
 // checkPayload refuses a damaged kernel or initrd, and what does not fit into
 // memory bytes of guest memory.
-func checkPayload(kernel, initrd []byte, memory uint64) error {
+func checkPayload(kernel, initrd []byte, memory uint64, tpm bool) error {
 	if err := guestload.VerifyKernel(bytes.NewReader(kernel), int64(len(kernel))); err != nil {
 		return err
 	}
 	m := guestload.Map{LowRAM: min(memory, lowRAM), HighRAM: memory - min(memory, lowRAM)}
+	if tpm {
+		m.LowRAM -= eventlog.AreaSize
+	}
 	plan, err := guestload.PlanKernel(head(kernel), uint64(len(kernel)), m)
 	if err != nil || len(initrd) == 0 {
 		return err

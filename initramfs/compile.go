@@ -9,21 +9,38 @@ import (
 	"strings"
 )
 
-// buildFlags make a small binary without a trace of where and when it was built.
-var buildFlags = []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid="}
+// buildFlags make a small binary without a trace of where and when it was built;
+// linkC makes one static that has parts in C.
+var (
+	buildFlags = []string{"-trimpath", "-buildvcs=false", "-ldflags", stripped}
+	linkC      = []string{
+		"-trimpath", "-buildvcs=false", "-tags", "netgo,osusergo",
+		"-ldflags", stripped + ` -linkmode external -extldflags "-static -Wl,--build-id=none -Wl,--gc-sections"`,
+	}
+)
+
+const stripped = "-s -w -buildid="
 
 // targetEnv is the environment of the Go tool for code that runs in a VM. It
 // overrides what the user's settings could change in the bytes.
-func targetEnv() []string {
-	return append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1",
-		"GOFLAGS=", "GOEXPERIMENT=", "GOWORK=off")
+func targetEnv(c bool) []string {
+	cgo := "CGO_ENABLED=0"
+	if c {
+		cgo = "CGO_ENABLED=1"
+	}
+	return append(os.Environ(), cgo, "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1",
+		"GOFLAGS=", "GOEXPERIMENT=", "GOWORK=off", "CC=gcc", "CGO_CFLAGS=-O2", "CGO_LDFLAGS=")
 }
 
-// goTool runs the Go tool in dir and returns what it printed.
+// goTool runs the Go tool in dir, for code without C, and returns what it printed.
 func goTool(ctx context.Context, dir string, args ...string) (string, error) {
+	return runGo(ctx, dir, targetEnv(false), args...)
+}
+
+func runGo(ctx context.Context, dir string, env []string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	cmd.Env = targetEnv()
+	cmd.Env = env
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -33,11 +50,15 @@ func goTool(ctx context.Context, dir string, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// compile builds the main package pkg of the module in root into a static binary.
-func compile(ctx context.Context, root, pkg, out string) error {
-	args := append([]string{"build", "-o", out}, buildFlags...)
-	if _, err := goTool(ctx, root, append(args, pkg)...); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrCompile, pkg, err)
+// compile builds a program of the module in root into a static binary.
+func compile(ctx context.Context, root string, p Program, out string) error {
+	flags := buildFlags
+	if p.C {
+		flags = linkC
+	}
+	args := append([]string{"build", "-o", out}, flags...)
+	if _, err := runGo(ctx, root, targetEnv(p.C), append(args, p.Package)...); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrCompile, p.Package, err)
 	}
 	return nil
 }

@@ -7,14 +7,20 @@
 package initramfs
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
+
+	"keel/boot/handoff"
 )
 
 // Flavour selects what goes into the initramfs of the VTL2 kernel.
@@ -38,13 +44,15 @@ var (
 type Program struct {
 	Package string // import path of a main package
 	Path    string // file in the archive, without leading slash
+	C       bool   // parts of it are C: it is linked with Debian's static libraries
+	Packed  bool   // with gzip, for whoever starts it to unpack: not every VM needs it
 }
 
 // Programs returns the programs of the VTL2 kernel's initramfs.
 func Programs() []Program {
 	return []Program{
-		{Package: "keel/initramfs/cmd/pvinit", Path: "init"},
 		{Package: "keel/paravisor/cmd/paravisor", Path: "bin/paravisor"},
+		{Package: "keel/vtpm/cmd/pvtpm", Path: "bin/pvtpm.gz", C: true, Packed: true},
 	}
 }
 
@@ -79,16 +87,25 @@ func Build(ctx context.Context, opts Options) ([]byte, error) {
 
 	var a archive
 	a.system()
+	var manifest strings.Builder
 	for _, p := range programs {
 		opts.Log.Info("compile", "package", p.Package)
 		binary := filepath.Join(work, filepath.Base(p.Path))
-		if err := compile(ctx, opts.Root, p.Package, binary); err != nil {
+		if err := compile(ctx, opts.Root, p, binary); err != nil {
 			return nil, err
 		}
-		if err := a.program(p.Path, binary); err != nil {
-			return nil, err
+		data, err := os.ReadFile(binary)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrArchive, err)
 		}
+		if p.Packed {
+			data = pack(data)
+		}
+		a.add(executable(p.Path, data))
+		fmt.Fprintf(&manifest, "%x  %s\n", sha256.Sum256(data), p.Path)
 	}
+	a.add(cpio.StaticFile(handoff.FileManifest, manifest.String(), 0o444))
+	a.add(cpio.Symlink("init", "bin/paravisor")) // as PID 1 it is package pvinit
 	if opts.Flavour == Debug {
 		if err := a.commands(ctx, opts, work); err != nil {
 			return nil, err
@@ -105,6 +122,15 @@ func Build(ctx context.Context, opts Options) ([]byte, error) {
 		}
 	}
 	return data, nil
+}
+
+// pack compresses a program.
+func pack(data []byte) []byte {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // a level that there is
+	_, _ = w.Write(data)                                  // to memory: never fails
+	_ = w.Close()
+	return b.Bytes()
 }
 
 // system adds what every VTL2 userspace needs: mount points, and the two device

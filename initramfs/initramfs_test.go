@@ -2,16 +2,22 @@ package initramfs
 
 import (
 	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/u-root/u-root/pkg/cpio"
+
+	"keel/boot/handoff"
 )
 
 const root = ".." // the module's folder
@@ -58,13 +64,20 @@ func TestReleaseHoldsKeelOnly(t *testing.T) {
 		got = append(got, name)
 	}
 	slices.Sort(got)
-	want := []string{"bin", "bin/paravisor", "dev", "dev/console", "dev/null", "init", "proc", "sys", "tmp"}
+	want := []string{"bin", "bin/paravisor", "bin/pvtpm.gz", "dev", "dev/console", "dev/null", "etc", "etc/keel", "init", "proc", "sys", "tmp"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the archive holds %v, want %v", got, want)
 	}
 	for _, p := range Programs() {
 		r := files[p.Path]
-		program, err := elf.NewFile(r.ReaderAt)
+		data := content(t, r)
+		if sum := fmt.Sprintf("%x  %s\n", sha256.Sum256(data), p.Path); !strings.Contains(string(content(t, files[handoff.FileManifest])), sum) {
+			t.Errorf("the manifest lacks %q", sum)
+		}
+		if p.Packed {
+			data = unpacked(t, data)
+		}
+		program, err := elf.NewFile(bytes.NewReader(data))
 		if err != nil {
 			t.Errorf("%s: %v", p.Path, err)
 			continue
@@ -110,6 +123,19 @@ func TestDebugHoldsAShell(t *testing.T) {
 	}
 }
 
+func unpacked(t *testing.T, data []byte) []byte {
+	t.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 func content(t *testing.T, r cpio.Record) []byte {
 	t.Helper()
 	if r.ReaderAt == nil {
@@ -129,7 +155,7 @@ func TestBuildErrors(t *testing.T) {
 		want error
 	}{
 		{"flavour", Options{Flavour: "rescue", Root: root}, ErrFlavour},
-		{"package", Options{Flavour: Release, Root: root, Programs: []Program{{"keel/nothing", "init"}}}, ErrCompile},
+		{"package", Options{Flavour: Release, Root: root, Programs: []Program{{Package: "keel/nothing", Path: "init"}}}, ErrCompile},
 		{"output", Options{Flavour: Release, Root: root, Programs: []Program{}, Out: "/nonexistent/out"}, ErrArchive},
 	}
 	for _, tt := range tests {

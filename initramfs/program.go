@@ -5,5 +5,5 @@ import "context"
 // CompileProgram builds the main package pkg as a static program for guests. root is
 // as in Options.
 func CompileProgram(ctx context.Context, root, pkg, out string) error {
-	return compile(ctx, root, pkg, out)
+	return compile(ctx, root, Program{Package: pkg}, out)
 }

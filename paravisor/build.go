@@ -3,6 +3,7 @@ package paravisor
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"keel/hcl"
@@ -19,6 +20,7 @@ import (
 	"keel/paravisor/chipset/serial"
 	"keel/paravisor/config"
 	"keel/paravisor/guestload"
+	"keel/paravisor/measure"
 	"keel/paravisor/smbios"
 	"keel/vtl"
 	"keel/vtl/apic"
@@ -27,6 +29,8 @@ import (
 	"keel/vtl/guestmem"
 	"keel/vtl/hv"
 	"keel/vtl/irq"
+	"keel/vtpm/eventlog"
+	"keel/vtpm/ppi"
 )
 
 // machine is the guest with the chips that the lifecycle talks to.
@@ -39,6 +43,7 @@ type machine struct {
 	pm         *pm.PM
 	pci        *pcihost.Host
 	disks      *disks
+	tpm        *tpm           // nil: the guest has none
 	resetters  []bus.Resetter // every chip
 	tables     []acpi.Blob    // written before each start
 	rsdp       x86.GPA
@@ -47,7 +52,7 @@ type machine struct {
 }
 
 // build composes the machine on a partition.
-func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, log *slog.Logger) (*machine, error) {
+func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, tpm *tpm, log *slog.Logger) (*machine, error) {
 	if err := memory.Map(partition); err != nil {
 		return nil, buildError(err)
 	}
@@ -55,7 +60,7 @@ func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, l
 	if err != nil {
 		return nil, buildError(err)
 	}
-	m := &machine{memory: memory, tellsFrequency: cpuid.TellsFrequency(supported), disks: &disks{log: log}}
+	m := &machine{memory: memory, tellsFrequency: cpuid.TellsFrequency(supported), disks: &disks{log: log}, tpm: tpm}
 	var pics *pic.PIC
 	var observe func(int, hcl.Exit)
 	if c.TraceExits {
@@ -147,17 +152,23 @@ func (m *machine) connect(pics *pic.PIC, ioapic *apic.IOAPIC, isa func(int) irq.
 			return err
 		}
 	}
-	for _, r := range []struct {
+	type window struct {
 		name   string
 		first  x86.GPA
 		size   uint64
 		device bus.MMIODevice
-	}{
+	}
+	windows := []window{
 		{"ioapic", ioapicBase, apic.IOAPICSize, ioapic},
 		{"ecam", ecamBase, ecamSize, m.pci},
 		{"pci low", pciLowBase, pciLowSize, m.pci.Window(pciLowBase)},
 		{"pci high", pciHighBase, pciHighSize, m.pci.Window(pciHighBase)},
-	} {
+	}
+	if m.tpm != nil {
+		m.resetters = append(m.resetters, m.tpm.front)
+		windows = append(windows, window{"tpm", tpmBase, tpmSize, m.tpm.front}, window{"ppi", ppi.Base, ppi.Size, m.tpm.presence})
+	}
+	for _, r := range windows {
 		if err := m.mmio.Map(r.name, r.first, r.size, r.device); err != nil {
 			return err
 		}
@@ -185,6 +196,7 @@ func (m *machine) describe(c *config.Config) error {
 		PCIHigh: acpi.Window{Base: pciHighBase, Size: pciHighSize},
 		UARTs:   uarts,
 		VMBus:   bus,
+		TPM:     m.tpm.acpi(m.memory),
 		Reclaim: acpi.Window{Base: acpiBase, Size: acpiSize}, FACSAddr: facsBase,
 	})
 	if err != nil {
@@ -199,13 +211,13 @@ func (m *machine) describe(c *config.Config) error {
 		return err
 	}
 	m.rsdp = tables.RSDP
-	m.tables = append(tables.Blobs, acpi.Blob{GPA: smbiosBase, Data: firmware})
+	m.tables = append(tables.Blobs, acpi.Blob{Name: "SMBIOS", GPA: smbiosBase, Data: firmware})
 	return nil
 }
 
 // memoryMap is the guest's memory as the loader needs it.
-func memoryMap(memory *guestmem.Memory) guestload.Map {
-	m := guestload.Map{Reserved: reserved}
+func memoryMap(memory *guestmem.Memory, c *config.Config) guestload.Map {
+	m := guestload.Map{Reserved: slices.Clone(reserved)}
 	for _, r := range memory.Regions() {
 		if r.GPA == 0 {
 			m.LowRAM = r.Size()
@@ -213,12 +225,16 @@ func memoryMap(memory *guestmem.Memory) guestload.Map {
 			m.HighRAM = r.Size()
 		}
 	}
+	if c.TPM != nil {
+		m.LowRAM -= eventlog.AreaSize
+		m.Reserved = append(m.Reserved, guestload.Region{Start: x86.GPA(m.LowRAM), Size: eventlog.AreaSize, Kind: guestload.KindNVS})
+	}
 	return m
 }
 
 // boot resets the machine, loads the payload and runs the guest until it ends.
 // entering is called when the first instruction is about to run.
-func (m *machine) boot(p *payload, commandLine string, entering func()) (vtl.End, error) {
+func (m *machine) boot(p *payload, c *config.Config, entering func()) (vtl.End, error) {
 	for _, r := range m.resetters {
 		r.Reset()
 	}
@@ -231,13 +247,24 @@ func (m *machine) boot(p *payload, commandLine string, entering func()) (vtl.End
 			return vtl.End{}, err
 		}
 	}
-	boot := guestload.Boot{CommandLine: commandLine, RSDP: m.rsdp}
+	boot := guestload.Boot{CommandLine: c.CommandLine, RSDP: m.rsdp}
 	if !m.tellsFrequency {
-		boot.Hints = clockHint(commandLine, m.guest.TSCHz())
+		boot.Hints = clockHint(c.CommandLine, m.guest.TSCHz())
 	}
 	entry, err := p.load(boot)
 	if err != nil {
 		return vtl.End{}, err
+	}
+	if m.tpm != nil {
+		log, err := m.tpm.bring(func(banks []eventlog.Algorithm) (measure.Inputs, error) {
+			return m.inputs(p, boot, c.Canonical(), banks)
+		})
+		if err != nil {
+			return vtl.End{}, err
+		}
+		if err := m.memory.WriteAt(logArea(m.memory).Base, log); err != nil {
+			return vtl.End{}, err
+		}
 	}
 	return m.guest.Run(func(bsp hcl.VP) error {
 		if err := bsp.SetSpecialRegisters(&entry.Special); err != nil {
@@ -249,4 +276,25 @@ func (m *machine) boot(p *payload, commandLine string, entering func()) (vtl.End
 		entering()
 		return nil
 	})
+}
+
+// ended does what firmware does after a guest: its last wishes are kept, and its memory
+// is cleared if it asked for that (TCG Platform Reset Attack Mitigation 1.10).
+func (m *machine) ended() error {
+	if m.tpm == nil {
+		return nil
+	}
+	overwrite := m.tpm.presence.TakeOverwriteRequest()
+	m.tpm.save()
+	if !overwrite {
+		return nil
+	}
+	for _, r := range m.memory.Regions() {
+		all, err := m.memory.Slice(r.GPA, int(r.Size()))
+		if err != nil {
+			return err
+		}
+		clear(all)
+	}
+	return nil
 }

@@ -53,6 +53,7 @@ type controllers struct {
 	mu       sync.Mutex
 	seen     map[Assigned]bool // that are in use or were refused
 	bySerial map[string]*controller
+	past     refusals // of those that are closed
 }
 
 // controller is an NVMe controller and its function.
@@ -64,7 +65,7 @@ type controller struct {
 }
 
 func newControllers(d Devices, queues int, log *slog.Logger) *controllers {
-	return &controllers{devices: d, queues: queues, log: log, seen: map[Assigned]bool{}, bySerial: map[string]*controller{}}
+	return &controllers{devices: d, queues: queues, log: log, seen: map[Assigned]bool{}, bySerial: map[string]*controller{}, past: refusals{}}
 }
 
 // find opens the controllers that are new, all at once. One that does not work is
@@ -175,9 +176,24 @@ func (c *controllers) release(serials []string) error {
 		if a != nil {
 			close(a.closed)
 			errs = append(errs, a.Close())
+			c.mu.Lock()
+			c.past.nvme(a.Stats())
+			c.mu.Unlock()
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// refused adds what all controllers did wrong, also those that are gone.
+func (c *controllers) refused(r refusals) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for reason, n := range c.past {
+		r.add(reason, n)
+	}
+	for _, a := range c.bySerial {
+		r.nvme(a.Stats())
+	}
 }
 
 // close closes all controllers.

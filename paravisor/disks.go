@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ const diskPatience = 20 * time.Second
 type disks struct {
 	controllers *controllers
 	targets     [config.Fronts]*scsi.Controller // nil for a front that is not there
+	counts      []func(refusals)                // what each front has refused
 	log         *slog.Logger
 
 	mu    sync.Mutex
@@ -31,7 +33,8 @@ type disks struct {
 // unit is a disk of the guest's.
 type unit struct {
 	config.Disk
-	slot *blk.Slot
+	slot   *blk.Slot
+	warned bool // the log says that the guest has not used it
 }
 
 // use says where the controllers are.
@@ -120,6 +123,41 @@ func (d *disks) find(drop bool, match func(*unit) bool) *unit {
 		d.units = slices.Delete(d.units, i, i+1)
 	}
 	return u
+}
+
+// unusedPatience is how long a guest may take to find its disks before the log says
+// that it does not.
+const unusedPatience = 2 * time.Minute
+
+// unused says which disks the guest has never sent a command: one without the driver
+// of a front boots as if there were no disk.
+func (d *disks) unused() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []string
+	for _, u := range d.units {
+		if !d.targets[u.Front].Reached(uint16(u.LUN)) {
+			out = append(out, u.unused())
+		}
+	}
+	return out
+}
+
+func (u *unit) unused() string {
+	return fmt.Sprintf("the guest has not used disk %d of %v (%s); load its driver in the guest, or use another front",
+		u.LUN, u.Front, strings.Join(u.Serials, ", "))
+}
+
+// warn logs them, each once.
+func (d *disks) warn() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, u := range d.units {
+		if !u.warned && !d.targets[u.Front].Reached(uint16(u.LUN)) {
+			u.warned = true
+			d.log.Warn(u.unused())
+		}
+	}
 }
 
 // of matches the unit of the same controllers.

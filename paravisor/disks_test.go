@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"keel/hcl/pci"
 	"keel/paravisor/config"
 	"keel/translate/blk"
+	"keel/translate/nvme"
 	"keel/translate/nvme/nvmetest"
 	"keel/translate/scsi"
 )
@@ -98,6 +102,91 @@ func TestDisksOfTheConfiguration(t *testing.T) {
 	}
 	if err := r.add(t.Context(), one("root", 7)); err != nil {
 		t.Logf("a second disk of one controller: %v", err)
+	}
+}
+
+// TestUnusedDisks: a disk that no command reached is named, in the log once.
+func TestUnusedDisks(t *testing.T) {
+	r := newRig(t)
+	var log strings.Builder
+	r.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	for i, serial := range []string{"a", "b"} {
+		r.bays.plug(t, fmt.Sprintf("0000:0%d:00.0", i), serial, 1024)
+	}
+	if err := r.addAll([]config.Disk{one("a", 0), one("b", 3)}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	r.target.Submit(&scsi.Command{LUN: 0, Done: func(*scsi.Command) { close(done) }}) // TEST UNIT READY
+	<-done
+	w := r.unused()
+	if len(w) != 1 || !strings.Contains(w[0], "disk 3 of virtio-scsi (b)") {
+		t.Errorf("unused: %q", w)
+	}
+	r.warn()
+	r.warn()
+	if n := strings.Count(log.String(), "has not used disk 3 of virtio-scsi"); n != 1 || strings.Contains(log.String(), "disk 0") {
+		t.Errorf("log: %s", log.String())
+	}
+	d := one("b", 3)
+	if err := r.remove(&d); err != nil || len(r.unused()) != 0 {
+		t.Errorf("%v, unused: %q", err, r.unused())
+	}
+}
+
+// TestRefusals: what a target and a controller refused is counted by reason, also
+// when the controller is gone.
+func TestRefusals(t *testing.T) {
+	r := newRig(t)
+	r.bays.plug(t, "0000:00:00.0", "a", 1024)
+	d := one("a", 0)
+	if err := r.add(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	all := func() refusals {
+		out := refusals{"msr-read": 1}
+		r.refused(out)
+		return out
+	}
+	r.counts = append(r.counts, func(c refusals) { c.add("fake", 2); c.add("never", 0) })
+	if got := all(); !maps.Equal(got, refusals{"msr-read": 1, "fake": 2}) {
+		t.Errorf("at first: %v", got)
+	}
+	for _, lun := range []uint16{0, 9} { // the power-on is told first; no such unit
+		done := make(chan struct{})
+		r.target.Submit(&scsi.Command{LUN: lun, Done: func(*scsi.Command) { close(done) }})
+		<-done
+	}
+	if got := all(); got["scsi-illegal"] != 1 {
+		t.Errorf("after a command to nobody: %v", got)
+	}
+	r.controllers.past.nvme(nvme.Stats{Errors: 2, Spurious: 1, BadHeads: 1})
+	if err := r.remove(&d); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(); got["nvme-error"] != 2 || got["nvme-completion"] != 2 {
+		t.Errorf("after the controller went: %v", got)
+	}
+}
+
+// TestReasonsAreDocumented holds README to what can be reported.
+func TestReasonsAreDocumented(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("refused.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`r\.add\("([a-z-]+)"`).FindAllSubmatch(source, -1)
+	if len(found) < 30 {
+		t.Fatalf("%d reasons", len(found))
+	}
+	for _, m := range found {
+		if !strings.Contains(string(readme), "`"+string(m[1])+"`") {
+			t.Errorf("%s is not in README.md", m[1])
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ func (m *machine) connectVirtio(c *config.Config) error {
 	}
 	m.resetters = append(m.resetters, front)
 	m.disks.targets[config.FrontVirtioSCSI] = target
+	m.disks.counts = append(m.disks.counts, func(r refusals) { r.virtioSCSI(front.Stats()) })
 	return nil
 }
 
@@ -71,6 +72,11 @@ func (m *machine) connectVMBus(c *config.Config) error {
 		hypervisor.Reset()
 	}))
 	m.disks.targets[config.FrontStorVSC] = target
+	m.disks.counts = append(m.disks.counts, func(r refusals) {
+		r.hypervisor(hypervisor.Stats())
+		r.vmbus(server.Stats())
+		r.storvsp(front.Stats())
+	})
 	return nil
 }
 

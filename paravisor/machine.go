@@ -8,6 +8,7 @@ import (
 	"keel/paravisor/acpi"
 	"keel/paravisor/guestload"
 	"keel/vtl/guestmem"
+	"keel/vtpm/crb"
 )
 
 // The machine as one set of literals: what stands here is what the guest's
@@ -22,6 +23,7 @@ const (
 	ecamBase, ecamSize       = x86.GPA(0xe0000000), 1 << 20
 	vmbusBase, vmbusSize     = x86.GPA(0xf8000000), 64 << 20 // promised to Hyper-V's bus; nothing answers there
 	ioapicBase               = x86.GPA(0xfec00000)
+	tpmBase, tpmSize         = crb.Base, crb.Size // TIS has the same; the memory of ppi follows
 	localAPICBase            = x86.GPA(0xfee00000)
 	pciHighBase, pciHighSize = x86.GPA(512 << 30), 256 << 30
 

@@ -1,8 +1,10 @@
 package paravisor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"keel/boot/handoff"
 	"keel/paravisor/config"
@@ -48,57 +50,54 @@ type payload struct {
 	memory  *guestmem.Memory
 	granule int
 	kernel  *guestload.Kernel
-	// transfers are the parts of both files and where they go.
-	transfers []transfer
-}
 
-type transfer struct {
-	file    fwcfg.File
-	segment guestload.Segment
+	kernelFile source
+	initrdFile *source // nil without an initrd
 }
 
 // plan looks at the heads of the files and places them in guest memory.
 func plan(files Files, memory *guestmem.Memory, granule int, m guestload.Map, c *config.Config) (*payload, error) {
 	p := &payload{files: files, memory: memory, granule: granule}
-	head, kernel, err := p.head(handoff.FileKernel)
-	if err != nil {
+	var err error
+	if p.kernelFile, err = p.open(handoff.FileKernel); err != nil {
 		return nil, &handoff.Failure{
 			Outcome: handoff.OutcomeBadKernel, Cause: "the guest kernel cannot be read",
 			Remedy: "pass one with --kernel", Err: err,
 		}
 	}
-	if p.kernel, err = guestload.PlanKernel(head, uint64(kernel.Size), m); err != nil {
+	if p.kernel, err = guestload.PlanKernel(p.kernelFile.head, uint64(p.kernelFile.Size), m); err != nil {
 		return nil, err
 	}
-	for _, s := range p.kernel.Segments {
-		p.transfers = append(p.transfers, transfer{kernel, s})
-	}
+	p.kernelFile.segments = slices.SortedFunc(slices.Values(p.kernel.Segments), func(a, b guestload.Segment) int {
+		return cmp.Compare(a.Offset, b.Offset)
+	})
 	if !c.HasInitrd {
 		return p, nil
 	}
-	head, initrd, err := p.head(handoff.FileInitrd)
+	initrd, err := p.open(handoff.FileInitrd)
 	if err != nil {
 		return nil, &handoff.Failure{
 			Outcome: handoff.OutcomeBadInitrd, Cause: "the guest initrd cannot be read",
 			Remedy: "pass a readable file with --initrd", Err: err,
 		}
 	}
-	s, err := p.kernel.PlaceInitrd(head, uint64(initrd.Size))
+	s, err := p.kernel.PlaceInitrd(initrd.head, uint64(initrd.Size))
 	if err != nil {
 		return nil, err
 	}
-	p.transfers = append(p.transfers, transfer{initrd, s})
+	initrd.segments = []guestload.Segment{s}
+	p.initrdFile = &initrd
 	return p, nil
 }
 
-// head reads the start of a file.
-func (p *payload) head(name string) ([]byte, fwcfg.File, error) {
+// open finds a file and reads its start.
+func (p *payload) open(name string) (source, error) {
 	f, err := p.files.Find(name)
 	if err != nil {
-		return nil, f, err
+		return source{}, err
 	}
 	head := make([]byte, min(f.Size, guestload.HeadSize))
-	return head, f, p.files.Read(f, 0, head)
+	return source{File: f, head: head}, p.files.Read(f, 0, head)
 }
 
 // errLoad is the stage of moving the payload into guest memory.
@@ -106,14 +105,27 @@ var errLoad = errors.New("loading the guest")
 
 // load moves the files into guest memory and finishes the boot parameters.
 func (p *payload) load(b guestload.Boot) (guestload.Entry, error) {
-	for _, t := range p.transfers {
-		target, err := p.memory.Slice(t.segment.GPA, int(t.segment.Size))
-		if err != nil {
+	for _, f := range []*source{&p.kernelFile, p.initrdFile} {
+		if err := p.transfer(f); err != nil {
 			return guestload.Entry{}, fmt.Errorf("%w: %w", errLoad, err)
-		}
-		if err := p.files.ReadDMA(t.file, t.segment.Offset, target, p.granule); err != nil {
-			return guestload.Entry{}, fmt.Errorf("%w: %s: %w", errLoad, t.file.Name, err)
 		}
 	}
 	return p.kernel.Finish(p.memory, b)
+}
+
+// transfer moves a file, if there is one, into guest memory.
+func (p *payload) transfer(f *source) error {
+	if f == nil {
+		return nil
+	}
+	for _, s := range f.segments {
+		target, err := p.memory.Slice(s.GPA, int(s.Size))
+		if err != nil {
+			return err
+		}
+		if err := p.files.ReadDMA(f.File, s.Offset, target, p.granule); err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	return nil
 }

@@ -61,6 +61,10 @@ func Run(ctx context.Context, env Environment) handoff.Outcome {
 	}
 	end, err := k.live(ctx)
 	k.report()
+	k.machine.disks.warn()
+	if k.machine.tpm != nil {
+		k.machine.tpm.close()
+	}
 	if k.machine.disks.controllers != nil {
 		k.machine.disks.close()
 	}
@@ -141,29 +145,40 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 		return nil, err
 	}
 	k.usage = usage{total: env.Handoff.RAMBytes, guest: memory.Size()}
-	if k.payload, err = plan(env.Files, memory, granule, memoryMap(memory), c); err != nil {
+	if k.payload, err = plan(env.Files, memory, granule, memoryMap(memory, c), c); err != nil {
 		return nil, err
 	}
-	if k.machine, err = build(partition, memory, c, env.Log); err != nil {
+	ctls, err := k.assigned(memory)
+	if err != nil {
 		return nil, err
 	}
-	if len(c.Disks) > 0 {
-		return k, k.attach(memory)
+	tpm, err := openTPM(c, ctls, env.Log)
+	if err != nil {
+		return nil, err
 	}
-	return k, nil
+	if k.machine, err = build(partition, memory, c, tpm, env.Log); err != nil {
+		return nil, err
+	}
+	if ctls != nil {
+		k.machine.disks.use(ctls)
+	}
+	return k, k.machine.disks.addAll(c.Disks)
 }
 
-// attach gives the guest its disks.
-func (k *keel) attach(memory *guestmem.Memory) error {
+// assigned finds the controllers that the host has assigned, nil when there is no use
+// for any.
+func (k *keel) assigned(memory *guestmem.Memory) (*controllers, error) {
+	if len(k.config.Disks) == 0 && (k.config.TPM == nil || k.config.TPM.StateSerial == "") {
+		return nil, nil
+	}
 	devices, err := k.env.Devices(memory)
 	if err != nil {
-		return &handoff.Failure{
+		return nil, &handoff.Failure{
 			Outcome: handoff.OutcomeHostRefused, Cause: "the VM cannot confine its disks", Err: err,
 			Remedy: "start it with an IOMMU (keel run does)",
 		}
 	}
-	k.machine.disks.use(newControllers(devices, k.config.VPs, k.env.Log))
-	return k.machine.disks.addAll(k.config.Disks)
+	return newControllers(devices, k.config.VPs, k.env.Log), nil
 }
 
 // live runs the guest until it ends for good, starting it over as often as it
@@ -173,6 +188,7 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 	defer cancel()
 	go k.control.serve(ctx, k.env.Control, k.command)
 	go k.watch(ctx)
+	defer time.AfterFunc(unusedPatience, k.machine.disks.warn).Stop()
 	console := consoleFor(k.config.Console, k.env.Console)
 	go func() {
 		if err := k.machine.com1.Run(ctx, console, console); err != nil {
@@ -184,7 +200,7 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 		return vtl.End{}, err
 	}
 	for first := true; ; first = false {
-		end, err := k.machine.boot(k.payload, k.config.CommandLine, func() {
+		end, err := k.machine.boot(k.payload, k.config, func() {
 			if first {
 				k.control.send(handoff.Event{Event: handoff.EventEntry})
 			}
@@ -193,6 +209,9 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 			}
 		})
 		if err != nil {
+			return end, err
+		}
+		if err := k.machine.ended(); err != nil {
 			return end, err
 		}
 		if end.Kind != vtl.EndReset {
@@ -279,7 +298,8 @@ func (k *keel) report() {
 		Exits:               k.machine.guest.Exits(),
 		VTL2MemoryUsedBytes: used,
 		VTL2MemoryPeakBytes: peak,
-		Refused:             k.machine.guest.Refused(),
+		Refused:             k.machine.refused(),
+		Warnings:            k.machine.disks.unused(),
 		GuestResets:         resets,
 	}})
 }

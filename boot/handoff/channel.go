@@ -17,6 +17,10 @@ const (
 	PortControl = "keel.control" // Events towards the host, Commands towards Keel; one JSON object a line
 )
 
+// FileManifest is a file of VTL2's root that lists Keel's programs there with their
+// digests. It comes with the image.
+const FileManifest = "etc/keel"
+
 // EventKind says what an Event reports.
 type EventKind string
 
@@ -46,7 +50,8 @@ type Report struct {
 	Exits               map[string]uint64 `json:"exits"` // guest exits by kind
 	VTL2MemoryUsedBytes uint64            `json:"vtl2_memory_used_bytes"`
 	VTL2MemoryPeakBytes uint64            `json:"vtl2_memory_peak_bytes"`
-	Refused             map[string]uint64 `json:"refused,omitempty"` // guest requests refused, by reason
+	Refused             map[string]uint64 `json:"refused,omitempty"`  // requests refused, by reason (paravisor/README.md)
+	Warnings            []string          `json:"warnings,omitempty"` // what makes this run less than it seems, one line each
 	GuestResets         uint64            `json:"guest_resets"`
 }
 

@@ -25,6 +25,7 @@ type machine struct {
 	vps      int
 	memory   uint64 // guest memory in bytes
 	disks    []Disk
+	tpm      bool
 	fds      fds
 	extra    []string
 }
@@ -72,7 +73,7 @@ func arguments(m machine) []string {
 	}, m.processor()...)
 	args = append(args,
 		"-smp", strconv.Itoa(m.cpus()),
-		"-m", mib(vmMemory(m.memory, m.disks, m.vps)),
+		"-m", mib(vmMemory(m.memory, m.disks, m.vps, m.tpm)),
 	)
 	if m.loader == LoaderIGVM {
 		args = append(args, "-machine", "q35,igvm-cfg=igvm0", "-object", "igvm-cfg,id=igvm0,file="+fdPath(m.fds.image))
@@ -100,8 +101,12 @@ func arguments(m machine) []string {
 }
 
 // vmMemory returns the size of the VM that holds a guest of the given size.
-func vmMemory(guest uint64, disks []Disk, vps int) uint64 {
-	return guest + vtl2Reserve(guest) + disksReserve(disks, vps)
+func vmMemory(guest uint64, disks []Disk, vps int, tpm bool) uint64 {
+	size := guest + vtl2Reserve(guest) + disksReserve(disks, vps)
+	if tpm {
+		size += tpmReserve
+	}
+	return size
 }
 
 // fdPath is a file name under which QEMU opens an inherited descriptor anew,

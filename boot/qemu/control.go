@@ -15,7 +15,7 @@ var known = map[handoff.Outcome]bool{
 	handoff.OutcomePoweroff: true, handoff.OutcomeBadKernel: true, handoff.OutcomeBadInitrd: true,
 	handoff.OutcomeBadImage: true, handoff.OutcomeBadConfig: true, handoff.OutcomeHostRefused: true,
 	handoff.OutcomeTooLittleMemory: true, handoff.OutcomeBadVPCount: true, handoff.OutcomeGuestCrashed: true,
-	handoff.OutcomeParavisorCrashed: true, handoff.OutcomeBadDisk: true,
+	handoff.OutcomeParavisorCrashed: true, handoff.OutcomeBadDisk: true, handoff.OutcomeBadState: true,
 }
 
 // readEvents passes on the events of the control channel until it ends, and
@@ -55,6 +55,9 @@ func plausible(e *handoff.Event) bool {
 	return false
 }
 
+// maxWarnings bounds the warnings of a run: one for each disk and some.
+const maxWarnings = 2 * MaxDisks
+
 // Report is the run report of --json. Times are milliseconds from power-on
 // of the VM; what did not happen is null.
 type Report struct {
@@ -69,6 +72,7 @@ type Report struct {
 
 	Exits               map[string]uint64 `json:"exits"`
 	Refused             map[string]uint64 `json:"refused"`
+	Warnings            []string          `json:"warnings"` // what makes the run less than it seems
 	VTL2MemoryUsedBytes uint64            `json:"vtl2_memory_used_bytes"`
 	VTL2MemoryPeakBytes uint64            `json:"vtl2_memory_peak_bytes"`
 	ImageBytes          int64             `json:"image_bytes"`
@@ -100,6 +104,10 @@ func (r *Report) apply(e *handoff.Event) {
 	}
 	if f := e.Report; f != nil {
 		r.Exits, r.Refused = maps.Clone(f.Exits), maps.Clone(f.Refused)
+		r.Warnings = nil
+		for _, w := range f.Warnings[:min(len(f.Warnings), maxWarnings)] {
+			r.Warnings = append(r.Warnings, oneLine(w))
+		}
 		r.VTL2MemoryUsedBytes, r.VTL2MemoryPeakBytes = f.VTL2MemoryUsedBytes, f.VTL2MemoryPeakBytes
 		r.Resets = max(r.Resets, f.GuestResets)
 	}
@@ -120,6 +128,9 @@ func (r *Report) JSON() ([]byte, error) {
 	}
 	if c.Refused == nil {
 		c.Refused = map[string]uint64{}
+	}
+	if c.Warnings == nil {
+		c.Warnings = []string{}
 	}
 	b, err := json.MarshalIndent(&c, "", "  ")
 	return append(b, '\n'), err

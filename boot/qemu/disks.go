@@ -26,8 +26,9 @@ type Disk struct {
 	LUN       int
 	ReadOnly  bool
 	DVD       bool
-	BlockSize int // bytes: 512 or 4096
-	Chunk     int // bytes; of a stripe, else 0
+	Hidden    bool // it is Keel's own, and no change of a live VM reaches it
+	BlockSize int  // bytes: 512 or 4096
+	Chunk     int  // bytes; of a stripe, else 0
 }
 
 // Names of the front ends.
@@ -127,7 +128,9 @@ func NameDisks(disks []Disk) error {
 		if len(d.Serials) == 0 {
 			continue
 		}
-		units[unit{d.Front, d.LUN}] = true
+		if !d.Hidden {
+			units[unit{d.Front, d.LUN}] = true
+		}
 		for i, file := range d.Files {
 			serials[d.Serials[i]] = true
 			if info, err := os.Stat(file); err == nil {
@@ -155,6 +158,9 @@ func NameDisks(disks []Disk) error {
 			}
 			serials[serial] = true
 			d.Serials = append(d.Serials, serial)
+		}
+		if d.Hidden {
+			continue
 		}
 		for d.LUN = 0; units[unit{d.Front, d.LUN}]; d.LUN++ {
 			continue

@@ -88,7 +88,7 @@ var scenarios = map[string]func(*vm){
 		v.event(handoff.Event{Event: handoff.EventReset, TimeMS: 350})
 		v.event(handoff.Event{
 			Event: handoff.EventEnd, TimeMS: 400, Outcome: handoff.OutcomePoweroff,
-			Report: &handoff.Report{Exits: map[string]uint64{"pio": 7}, VTL2MemoryUsedBytes: 1 << 20, VTL2MemoryPeakBytes: 2 << 20, GuestResets: 1},
+			Report: &handoff.Report{Exits: map[string]uint64{"pio": 7}, VTL2MemoryUsedBytes: 1 << 20, VTL2MemoryPeakBytes: 2 << 20, GuestResets: 1, Warnings: []string{"a warning\non two lines"}},
 		})
 	},
 	// The last event overtakes the last words.

@@ -77,13 +77,13 @@ func TestCheckMemory(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := checkMemory(MinMemory, vmMemory(MinMemory, nil, 1), hostFiles(map[string]string{"proc/meminfo": tt.meminfo}))
+			err := checkMemory(MinMemory, vmMemory(MinMemory, nil, 1, false), hostFiles(map[string]string{"proc/meminfo": tt.meminfo}))
 			if got := OutcomeOf(err); err == nil && tt.want != handoff.OutcomePoweroff || err != nil && got != tt.want {
 				t.Errorf("%s: %v", got, err)
 			}
 		})
 	}
-	if err := checkMemory(MinMemory, vmMemory(MinMemory, nil, 1), hostFiles(nil)); OutcomeOf(err) != handoff.OutcomeHostRefused {
+	if err := checkMemory(MinMemory, vmMemory(MinMemory, nil, 1, false), hostFiles(nil)); OutcomeOf(err) != handoff.OutcomeHostRefused {
 		t.Error(err)
 	}
 }

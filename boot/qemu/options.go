@@ -66,6 +66,10 @@ func disksReserve(disks []Disk, vps int) uint64 {
 	return (4 + 2*v + n*(8+v+7)/8) << 20
 }
 
+// tpmReserve is what comes on top of that for a TPM, in bytes: its worker, and states of
+// it that are sealed.
+const tpmReserve = 16 << 20
+
 // Options is what a run needs to know. Image, Kernel, Initrd and Config are
 // contents, which the caller has checked.
 type Options struct {
@@ -81,6 +85,7 @@ type Options struct {
 	Loader Loader
 
 	Disks []Disk // named by NameDisks
+	TPM   bool   // the guest has one; its state is on a hidden disk
 	// DiskConfig says a disk in the words of the configuration.
 	DiskConfig func(*Disk) ([]byte, error)
 

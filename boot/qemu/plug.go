@@ -95,7 +95,7 @@ func (l *live) replug(ctx context.Context, mine []controller) error {
 
 // find returns the live disk with the same files.
 func (l *live) find(d Disk) (i int, mine []controller, err error) {
-	i = slices.IndexFunc(l.disks, func(o Disk) bool { return slices.Equal(o.Files, d.Files) })
+	i = slices.IndexFunc(l.disks, func(o Disk) bool { return !o.Hidden && slices.Equal(o.Files, d.Files) })
 	if i < 0 {
 		return 0, nil, badDisk(nil, "name the file as it was named when the disk came", "the VM has no disk %q", d.Files)
 	}

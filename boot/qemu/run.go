@@ -91,7 +91,7 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	if err != nil {
 		return err
 	}
-	if err := checkMemory(o.Memory, vmMemory(o.Memory, o.Disks, o.VPs), host); err != nil {
+	if err := checkMemory(o.Memory, vmMemory(o.Memory, o.Disks, o.VPs, o.TPM), host); err != nil {
 		return err
 	}
 	out, closeFiles, err := openOutputs(o, t)
@@ -116,7 +116,7 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	}
 	args := arguments(machine{
 		name: o.Name, accel: r.Accel, version: r.QEMUVersion, loader: loader, hostCPUs: runtime.NumCPU(), vps: o.VPs, memory: o.Memory,
-		disks: o.Disks, fds: numbers, extra: o.ExtraArgs,
+		disks: o.Disks, tpm: o.TPM, fds: numbers, extra: o.ExtraArgs,
 	})
 	if s.proc, err = start(qemu, args, files.files, s.stderr); err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)

@@ -54,6 +54,9 @@ func TestGoodRun(t *testing.T) {
     "pio": 7
   },
   "refused": {},
+  "warnings": [
+    "a warning on two lines"
+  ],
   "vtl2_memory_used_bytes": 1048576,
   "vtl2_memory_peak_bytes": 2097152,
   "image_bytes": 5,

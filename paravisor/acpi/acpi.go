@@ -1,11 +1,12 @@
 // Package acpi builds the ACPI tables that describe Keel's machine to the
-// guest: RSDP, XSDT, FADT, FACS, MADT, MCFG and a DSDT in AML.
+// guest: RSDP, XSDT, FADT, FACS, MADT, MCFG, TPM2 and a DSDT in AML.
 //
 // The machine is a legacy-capable PC that is always in ACPI mode. Nothing here
 // chooses an address or a line: the paravisor's description of the machine
 // does, and the same numbers build the chips.
 //
-// Specification: ACPI 6.5; PCI Firmware Specification 3.3 §4.1.2 (MCFG).
+// Specification: ACPI 6.5; PCI Firmware Specification 3.3 §4.1.2 (MCFG); TCG ACPI
+// Specification 1.2 (TPM2).
 package acpi
 
 import (
@@ -64,12 +65,14 @@ type Machine struct {
 	PCIHigh  Window // for BARs, above 4 GiB
 	UARTs    []UART
 	VMBus    Window  // memory of Hyper-V's bus below 4 GiB; empty when there is no such bus
+	TPM      *TPM    // nil when there is none
 	Reclaim  Window  // memory for all tables but the FACS, below 4 GiB; the RSDP at its start
 	FACSAddr x86.GPA // memory for the FACS: 64 bytes, so aligned, not reclaimed
 }
 
 // Blob is a piece of guest memory.
 type Blob struct {
+	Name string // for the event log
 	GPA  x86.GPA
 	Data []byte
 }
@@ -99,13 +102,16 @@ func Build(m Machine) (Tables, error) {
 		l.place(madt(m)),
 		l.place(mcfg(m)),
 	}
+	if m.TPM != nil {
+		roots = append(roots, l.place(tpm2(m.TPM)))
+	}
 	xsdtAddr := l.place(xsdt(roots))
 	if l.next > l.end {
 		return Tables{}, fmt.Errorf("%w: %d bytes do not fit in %d", ErrBuild, l.next-m.Reclaim.Base, m.Reclaim.Size)
 	}
 	blobs := append(l.blobs,
-		Blob{m.FACSAddr, facs()},
-		Blob{m.Reclaim.Base, rsdp(xsdtAddr)},
+		Blob{"FACS", m.FACSAddr, facs()},
+		Blob{"RSDP", m.Reclaim.Base, rsdp(xsdtAddr)},
 	)
 	return Tables{RSDP: m.Reclaim.Base, Blobs: blobs}, nil
 }
@@ -118,14 +124,15 @@ type layout struct {
 
 func (l *layout) place(table []byte) x86.GPA {
 	gpa := l.next
-	l.blobs = append(l.blobs, Blob{gpa, table})
+	l.blobs = append(l.blobs, Blob{string(table[:4]), gpa, table}) // its signature (ACPI §5.2.6)
 	l.next += x86.GPA((len(table) + tableAlign - 1) &^ (tableAlign - 1))
 	return gpa
 }
 
+func below4G(w Window) bool { return uint64(w.Base) < fourGiB && w.Size <= fourGiB-uint64(w.Base) }
+
 // check finds what the tables have no room for.
 func (m Machine) check() error {
-	below4G := func(w Window) bool { return uint64(w.Base) < fourGiB && w.Size <= fourGiB-uint64(w.Base) }
 	switch {
 	case len(m.APICIDs) == 0 || len(m.APICIDs) > maxVPs:
 		return fmt.Errorf("%d VPs", len(m.APICIDs))
@@ -143,6 +150,11 @@ func (m Machine) check() error {
 		return fmt.Errorf("APICs at %#x and %#x", m.LocalAPIC, m.IOAPIC)
 	case len(m.UARTs) > maxUARTs:
 		return fmt.Errorf("%d UARTs", len(m.UARTs))
+	}
+	if m.TPM != nil {
+		if err := m.TPM.check(); err != nil {
+			return err
+		}
 	}
 	for _, u := range m.UARTs {
 		if u.IRQ > 15 {

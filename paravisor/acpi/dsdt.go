@@ -16,6 +16,9 @@ func dsdt(m Machine) []byte {
 	if m.VMBus.Size != 0 {
 		board = append(board, vmbus(m.VMBus))
 	}
+	if m.TPM != nil {
+		board = append(board, tpmDevice(m.TPM))
+	}
 	for i := range m.APICIDs {
 		board = append(board, processor(i))
 	}

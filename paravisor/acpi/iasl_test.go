@@ -59,6 +59,10 @@ func roundTrip(t *testing.T, table []byte) (source string, again []byte) {
 func wantClean(t *testing.T, text string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
+		// TCG's Memory Clear Interface, which this iasl does not list.
+		if strings.Contains(line, `"376054ed-cc13-4675-901c-4756d7f2d45d") /* Unknown UUID */`) {
+			continue
+		}
 		for _, word := range []string{"Warning  ", "Error  ", "Invalid", "nrecognized", "Unknown", "hould be", "ncorrect"} {
 			if strings.Contains(line, word) {
 				t.Errorf("iasl says: %s", line)

@@ -1,21 +1,6 @@
 package acpi
 
-// Opcodes that only methods need (ACPI §20.2.5).
 const (
-	opMethod      = 0x14
-	opLocal0      = 0x60
-	opArg0        = 0x68
-	opArg3        = 0x6b
-	opStore       = 0x70
-	opAnd         = 0x7b
-	opOr          = 0x7d
-	opDWordField  = 0x8a
-	opLNot        = 0x92
-	opLEqual      = 0x93
-	opIf          = 0xa0
-	opElse        = 0xa1
-	opReturn      = 0xa4
-	serialized    = 1 << 3 // in a method's flags, beside its number of arguments
 	oscArguments  = 4
 	oscUnknown    = 1 << 2 // status: the UUID is not known
 	oscMasked     = 1 << 4 // status: not all that was asked for is granted
@@ -38,16 +23,14 @@ func osc() term {
 		return concat(term{opDWordField, opArg3}, integer(at), name)
 	}
 	or := func(name term, bits uint64) term { return concat(term{opOr}, name, integer(bits), name) }
-	block := func(op byte, body ...term) term { return concat(term{op}, sized(concat(body...))) }
-	return block(opMethod,
-		nameString("_OSC"), term{serialized | oscArguments},
+	return method("_OSC", oscArguments,
 		field(0, status),
-		block(opIf, term{opLEqual, opArg0}, buffer(oscUUID),
+		when(equal(term{opArg0}, buffer(oscUUID)),
 			field(oscControlAt, control),
 			term{opAnd}, control, integer(oscCapability), term{opLocal0},
-			block(opIf, term{opLNot, opLEqual, opLocal0}, control,
+			when(not(equal(term{opLocal0}, control)),
 				or(status, oscMasked),
-				term{opStore, opLocal0}, control)),
-		block(opElse, or(status, oscUnknown)),
-		term{opReturn, opArg3})
+				store(term{opLocal0}, control))),
+		otherwise(or(status, oscUnknown)),
+		returning(term{opArg3}))
 }

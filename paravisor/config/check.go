@@ -27,7 +27,7 @@ func fromProto(m *configpb.Config) (*Config, error) {
 	}
 	// The order decides which of several faults is reported.
 	checks := []func(*Config, *configpb.Config) error{
-		checkVPs, checkMemory, checkText, checkPayload, checkModes, checkDisks,
+		checkVPs, checkMemory, checkText, checkPayload, checkModes, checkDisks, checkTPM,
 	}
 	for _, check := range checks {
 		if err := check(c, m); err != nil {

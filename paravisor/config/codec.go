@@ -63,6 +63,7 @@ func toProto(c *Config) *configpb.Config {
 		LogJson:     c.LogJSON,
 		TraceExits:  c.TraceExits,
 		Disks:       disksToProto(c.Disks),
+		Tpm:         tpmToProto(c.TPM),
 	}
 	m.LogLevel, m.ConsoleMode = -1, -1 // refused unless the value has a name
 	for name, level := range levels {

@@ -32,6 +32,7 @@ const (
 	MaxSerial      = 20       // bytes; NVMe 1.4 figure 247, SN
 	MinChunk       = 4 << 10  // bytes
 	MaxChunk       = 16 << 20 // bytes
+	KeySize        = 32       // bytes
 )
 
 // Config is a configuration that has been checked.
@@ -48,6 +49,37 @@ type Config struct {
 	Console     Console
 	TraceExits  bool // log every guest exit
 	Disks       []Disk
+	TPM         *TPM // nil: the guest has none
+}
+
+// TPM is the guest's TPM 2.0.
+type TPM struct {
+	Interface TPMInterface
+	// StateSerial is the serial number of the NVMe controller that keeps the state.
+	// Empty: the TPM is new at every power-on.
+	StateSerial string
+	Key         []byte // KeySize bytes that seal the state; none without a controller
+	Reset       bool   // give up the state that there is
+}
+
+// TPMInterface is how the guest talks to its TPM.
+type TPMInterface int
+
+// The interfaces (TCG PC Client Platform TPM Profile 1.05).
+const (
+	TPMCRB TPMInterface = iota // command response buffer
+	TPMTIS                     // FIFO, once called TIS
+)
+
+// String returns the name that options use.
+func (i TPMInterface) String() string {
+	switch i {
+	case TPMCRB:
+		return "crb"
+	case TPMTIS:
+		return "tis"
+	}
+	return "unknown"
 }
 
 // Disk is one logical unit of the guest.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -29,6 +28,7 @@ func good() *Config {
 			{Serials: []string{"a", "b"}, LUN: 1, Chunk: 64 << 10},
 			{Serials: []string{"disc"}, Front: FrontStorVSC, ReadOnly: true, DVD: true},
 		},
+		TPM: &TPM{Interface: TPMTIS, StateSerial: "state", Key: make([]byte, KeySize), Reset: true},
 	}
 }
 
@@ -45,6 +45,35 @@ func TestRoundTrip(t *testing.T) {
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, want %+v", p.Name, got, want)
+		}
+	}
+}
+
+// TestCanonical changes a thing at a time: what the guest can see changes the text, and
+// nothing else does.
+func TestCanonical(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		seen   bool
+	}{
+		"nothing":      {func(*Config) {}, false},
+		"VPs":          {func(c *Config) { c.VPs++ }, true},
+		"memory":       {func(c *Config) { c.Memory++ }, true},
+		"fewer disks":  {func(c *Config) { c.Disks = c.Disks[1:] }, true},
+		"read-only":    {func(c *Config) { c.Disks[0].ReadOnly = true }, true},
+		"chunk":        {func(c *Config) { c.Disks[1].Chunk *= 2 }, true},
+		"no TPM":       {func(c *Config) { c.TPM = nil }, true},
+		"interface":    {func(c *Config) { c.TPM.Interface = TPMCRB }, true},
+		"command line": {func(c *Config) { c.CommandLine = "" }, false},
+		"kernel":       {func(c *Config) { c.KernelSize++ }, false},
+		"serial":       {func(c *Config) { c.Disks[0].Serials[0] = "other" }, false},
+		"key":          {func(c *Config) { c.TPM.Key[0]++ }, false},
+		"log":          {func(c *Config) { c.LogJSON = false }, false},
+	} {
+		c := good()
+		tc.change(c)
+		if same := string(c.Canonical()) == string(good().Canonical()); same == tc.seen {
+			t.Errorf("%s: %q", name, c.Canonical())
 		}
 	}
 }
@@ -138,6 +167,12 @@ func TestRefusedValues(t *testing.T) {
 		{"odd chunk", func(c *Config) { c.Disks[1].Chunk = 12 << 10 }, handoff.OutcomeBadConfig, "chunkBytes"},
 		{"chunk of one disk", func(c *Config) { c.Disks[0].Chunk = 64 << 10 }, handoff.OutcomeBadConfig, "chunkBytes"},
 		{"striped DVD", func(c *Config) { c.Disks[1].DVD = true }, handoff.OutcomeBadConfig, "DVD"},
+		{"nameless TPM interface", func(c *Config) { c.TPM.Interface = 7 }, handoff.OutcomeBadConfig, "interface"},
+		{"state on a disk", func(c *Config) { c.TPM.StateSerial = "b" }, handoff.OutcomeBadConfig, `"b"`},
+		{"long state serial", func(c *Config) { c.TPM.StateSerial = strings.Repeat("s", 21) }, handoff.OutcomeBadConfig, "stateSerial"},
+		{"short key", func(c *Config) { c.TPM.Key = c.TPM.Key[1:] }, handoff.OutcomeBadConfig, "31 bytes"},
+		{"key without state", func(c *Config) { c.TPM.StateSerial, c.TPM.Reset = "", false }, handoff.OutcomeBadConfig, "32 bytes"},
+		{"reset without state", func(c *Config) { c.TPM.StateSerial, c.TPM.Key = "", nil }, handoff.OutcomeBadConfig, "0 bytes"},
 		{"many disks", func(c *Config) { c.Disks = make([]Disk, 129) }, handoff.OutcomeBadConfig, "129 disks"},
 	}
 	for _, tc := range cases {
@@ -230,7 +265,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 		c2, err := Parse(again, Release())
-		if err != nil || fmt.Sprintf("%+v", c) != fmt.Sprintf("%+v", c2) {
+		if err != nil || !reflect.DeepEqual(c, c2) {
 			t.Fatalf("%+v became %+v, %v", c, c2, err)
 		}
 	})

@@ -50,7 +50,17 @@ var rooms = []room{
 	{rank: 4, packages: []string{"vtl/guestmem"}, imports: []string{"hcl"}},
 	{rank: 4, packages: []string{"vtl/apic", "vtl/x86emu", "vtl/cpuid", "vtl/msr", "vtl/hv", "vtl/pci"}, imports: []string{"vtl/bus", "vtl/irq", "vtl/guestmem", "hcl/abi/*"}},
 	{rank: 5, packages: []string{"vtl"}, imports: []string{"hcl", "vtl/*"}},
-	{rank: 5, packages: []string{"vtpm", "vtpm/crb", "vtpm/tis", "vtpm/nv"}, imports: []string{"hcl", "vtl/bus", "vtl/irq", "vtl/guestmem", "vtpm/*"}},
+	{rank: 5, packages: []string{"vtpm"}, imports: []string{"vtpm/wire", "vtpm/vtpmtest"}, narrow: true},
+	{rank: 0, packages: []string{"vtpm/wire"}},
+	{rank: 5, packages: []string{"vtpm/engine"}, narrow: true},
+	{
+		rank: 5, packages: []string{"vtpm/crb", "vtpm/tis", "vtpm/front", "vtpm/ppi", "vtpm/nv", "vtpm/eventlog", "vtpm/identity"},
+		imports: []string{"hcl", "vtl/bus", "vtl/irq", "vtl/guestmem", "vtpm", "vtpm/*", "vtpm/*/*"},
+	},
+	{
+		rank: 5, packages: []string{"vtpm/vtpmtest", "vtpm/front/fronttest", "vtpm/identity/identitytest"},
+		imports: []string{"vtpm", "vtpm/*", "vtl/irq", "paravisor/worker"}, narrow: true,
+	},
 	{rank: 5, packages: []string{"translate/nvme"}, imports: []string{"translate/blk", "hcl/pci"}, narrow: true},
 	{rank: 5, packages: []string{"translate/nvme/nvmetest"}, imports: []string{"translate/nvme", "translate/blk", "hcl/pci", "hcl/sys"}, narrow: true},
 	{rank: 5, packages: []string{"translate/scsi"}, imports: []string{"translate/blk"}, narrow: true},
@@ -66,11 +76,12 @@ var rooms = []room{
 		rank: 6,
 		packages: []string{
 			"paravisor/config", "paravisor/acpi", "paravisor/guestload", "paravisor/worker", "paravisor/gueststate", "paravisor/servicing",
-			"paravisor/config/configpb", "paravisor/fwcfg", "paravisor/smbios",
+			"paravisor/config/configpb", "paravisor/fwcfg", "paravisor/smbios", "paravisor/measure",
 		},
 		imports: []string{"paravisor/config/configpb"},
 	},
 	{rank: 6, packages: []string{"diag/diagpb", "diag/vsock", "diag/server", "diag/client"}, imports: []string{"diag/*"}},
+	{rank: 7, packages: []string{"initramfs/pvinit"}, imports: []string{"hcl/sys"}, narrow: true},
 	{rank: 7, packages: []string{"paravisor"}, imports: []string{"paravisor/*", "paravisor/chipset/*"}},
 
 	{rank: rankBuild, packages: []string{"kernelcfg", "kernelcfg/deb"}, imports: []string{"kernelcfg/deb"}, narrow: true},

@@ -1,6 +1,6 @@
-// Command paravisor is the process in VTL2 that runs the guest. pvinit starts
-// it with the channels to the launcher as file descriptors 3 (control),
-// 4 (console) and 5 (log).
+// Command paravisor is Keel's program in VTL2. As PID 1 it is pvinit, which starts it
+// again as the process that runs the guest, with the channels to the launcher as file
+// descriptors 3 (control), 4 (console) and 5 (log).
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 	"keel/boot/handoff"
 	"keel/hcl"
 	"keel/hcl/kvm"
+	"keel/initramfs/pvinit"
 	"keel/paravisor"
 	"keel/paravisor/config"
 	"keel/paravisor/fwcfg"
@@ -30,6 +31,9 @@ const (
 )
 
 func main() {
+	if os.Getpid() == 1 {
+		pvinit.Main()
+	}
 	// Port access for fw_cfg is granted to one thread.
 	runtime.LockOSThread()
 	os.Exit(run().ExitCode())

@@ -25,6 +25,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// TPMInterface is how the guest talks to its TPM.
+type TPMInterface int32
+
+const (
+	TPMInterface_TPM_INTERFACE_UNSPECIFIED TPMInterface = 0 // CRB
+	TPMInterface_TPM_INTERFACE_CRB         TPMInterface = 1
+	TPMInterface_TPM_INTERFACE_TIS         TPMInterface = 2 // FIFO
+)
+
+// Enum value maps for TPMInterface.
+var (
+	TPMInterface_name = map[int32]string{
+		0: "TPM_INTERFACE_UNSPECIFIED",
+		1: "TPM_INTERFACE_CRB",
+		2: "TPM_INTERFACE_TIS",
+	}
+	TPMInterface_value = map[string]int32{
+		"TPM_INTERFACE_UNSPECIFIED": 0,
+		"TPM_INTERFACE_CRB":         1,
+		"TPM_INTERFACE_TIS":         2,
+	}
+)
+
+func (x TPMInterface) Enum() *TPMInterface {
+	p := new(TPMInterface)
+	*p = x
+	return p
+}
+
+func (x TPMInterface) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TPMInterface) Descriptor() protoreflect.EnumDescriptor {
+	return file_config_proto_enumTypes[0].Descriptor()
+}
+
+func (TPMInterface) Type() protoreflect.EnumType {
+	return &file_config_proto_enumTypes[0]
+}
+
+func (x TPMInterface) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TPMInterface.Descriptor instead.
+func (TPMInterface) EnumDescriptor() ([]byte, []int) {
+	return file_config_proto_rawDescGZIP(), []int{0}
+}
+
 // DiskFront is what a disk looks like to the guest.
 type DiskFront int32
 
@@ -59,11 +109,11 @@ func (x DiskFront) String() string {
 }
 
 func (DiskFront) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[0].Descriptor()
+	return file_config_proto_enumTypes[1].Descriptor()
 }
 
 func (DiskFront) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[0]
+	return &file_config_proto_enumTypes[1]
 }
 
 func (x DiskFront) Number() protoreflect.EnumNumber {
@@ -72,7 +122,7 @@ func (x DiskFront) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DiskFront.Descriptor instead.
 func (DiskFront) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{0}
+	return file_config_proto_rawDescGZIP(), []int{1}
 }
 
 type LogLevel int32
@@ -114,11 +164,11 @@ func (x LogLevel) String() string {
 }
 
 func (LogLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[1].Descriptor()
+	return file_config_proto_enumTypes[2].Descriptor()
 }
 
 func (LogLevel) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[1]
+	return &file_config_proto_enumTypes[2]
 }
 
 func (x LogLevel) Number() protoreflect.EnumNumber {
@@ -127,7 +177,7 @@ func (x LogLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LogLevel.Descriptor instead.
 func (LogLevel) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{1}
+	return file_config_proto_rawDescGZIP(), []int{2}
 }
 
 type ConsoleMode int32
@@ -166,11 +216,11 @@ func (x ConsoleMode) String() string {
 }
 
 func (ConsoleMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[2].Descriptor()
+	return file_config_proto_enumTypes[3].Descriptor()
 }
 
 func (ConsoleMode) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[2]
+	return &file_config_proto_enumTypes[3]
 }
 
 func (x ConsoleMode) Number() protoreflect.EnumNumber {
@@ -179,7 +229,7 @@ func (x ConsoleMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConsoleMode.Descriptor instead.
 func (ConsoleMode) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{2}
+	return file_config_proto_rawDescGZIP(), []int{3}
 }
 
 // Config describes one guest.
@@ -208,7 +258,9 @@ type Config struct {
 	// Log every guest exit. Tells the host what the guest does: debug images only.
 	TraceExits bool `protobuf:"varint,12,opt,name=trace_exits,json=traceExits,proto3" json:"trace_exits,omitempty"`
 	// Disks of the guest.
-	Disks         []*Disk `protobuf:"bytes,13,rep,name=disks,proto3" json:"disks,omitempty"`
+	Disks []*Disk `protobuf:"bytes,13,rep,name=disks,proto3" json:"disks,omitempty"`
+	// TPM of the guest; absent when it has none.
+	Tpm           *TPM `protobuf:"bytes,14,opt,name=tpm,proto3" json:"tpm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -327,6 +379,86 @@ func (x *Config) GetDisks() []*Disk {
 	return nil
 }
 
+func (x *Config) GetTpm() *TPM {
+	if x != nil {
+		return x.Tpm
+	}
+	return nil
+}
+
+// TPM is the guest's TPM 2.0.
+type TPM struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Interface TPMInterface           `protobuf:"varint,1,opt,name=interface,proto3,enum=keel.config.v1.TPMInterface" json:"interface,omitempty"`
+	// Serial number of the NVMe controller that keeps the TPM's state, which the guest
+	// does not see. Without one the TPM is new at every power-on.
+	StateSerial string `protobuf:"bytes,2,opt,name=state_serial,json=stateSerial,proto3" json:"state_serial,omitempty"`
+	// Key of 32 bytes that seals the state.
+	HostKey []byte `protobuf:"bytes,3,opt,name=host_key,json=hostKey,proto3" json:"host_key,omitempty"`
+	// Give up the state that there is.
+	ResetState    bool `protobuf:"varint,4,opt,name=reset_state,json=resetState,proto3" json:"reset_state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TPM) Reset() {
+	*x = TPM{}
+	mi := &file_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TPM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TPM) ProtoMessage() {}
+
+func (x *TPM) ProtoReflect() protoreflect.Message {
+	mi := &file_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TPM.ProtoReflect.Descriptor instead.
+func (*TPM) Descriptor() ([]byte, []int) {
+	return file_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TPM) GetInterface() TPMInterface {
+	if x != nil {
+		return x.Interface
+	}
+	return TPMInterface_TPM_INTERFACE_UNSPECIFIED
+}
+
+func (x *TPM) GetStateSerial() string {
+	if x != nil {
+		return x.StateSerial
+	}
+	return ""
+}
+
+func (x *TPM) GetHostKey() []byte {
+	if x != nil {
+		return x.HostKey
+	}
+	return nil
+}
+
+func (x *TPM) GetResetState() bool {
+	if x != nil {
+		return x.ResetState
+	}
+	return false
+}
+
 // Disk is one logical unit of the guest, over NVMe controllers that the host
 // attaches.
 type Disk struct {
@@ -349,7 +481,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_config_proto_msgTypes[1]
+	mi := &file_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -361,7 +493,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_config_proto_msgTypes[1]
+	mi := &file_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -374,7 +506,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{1}
+	return file_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Disk) GetSerials() []string {
@@ -423,7 +555,7 @@ var File_config_proto protoreflect.FileDescriptor
 
 const file_config_proto_rawDesc = "" +
 	"\n" +
-	"\fconfig.proto\x12\x0ekeel.config.v1\"\xc5\x03\n" +
+	"\fconfig.proto\x12\x0ekeel.config.v1\"\xec\x03\n" +
 	"\x06Config\x12\x1d\n" +
 	"\n" +
 	"guest_name\x18\x01 \x01(\tR\tguestName\x12\x10\n" +
@@ -442,7 +574,14 @@ const file_config_proto_rawDesc = "" +
 	"\fconsole_mode\x18\v \x01(\x0e2\x1b.keel.config.v1.ConsoleModeR\vconsoleMode\x12\x1f\n" +
 	"\vtrace_exits\x18\f \x01(\bR\n" +
 	"traceExits\x12*\n" +
-	"\x05disks\x18\r \x03(\v2\x14.keel.config.v1.DiskR\x05disksJ\x04\b\x03\x10\x04\"\xb3\x01\n" +
+	"\x05disks\x18\r \x03(\v2\x14.keel.config.v1.DiskR\x05disks\x12%\n" +
+	"\x03tpm\x18\x0e \x01(\v2\x13.keel.config.v1.TPMR\x03tpmJ\x04\b\x03\x10\x04\"\xa0\x01\n" +
+	"\x03TPM\x12:\n" +
+	"\tinterface\x18\x01 \x01(\x0e2\x1c.keel.config.v1.TPMInterfaceR\tinterface\x12!\n" +
+	"\fstate_serial\x18\x02 \x01(\tR\vstateSerial\x12\x19\n" +
+	"\bhost_key\x18\x03 \x01(\fR\ahostKey\x12\x1f\n" +
+	"\vreset_state\x18\x04 \x01(\bR\n" +
+	"resetState\"\xb3\x01\n" +
 	"\x04Disk\x12\x18\n" +
 	"\aserials\x18\x01 \x03(\tR\aserials\x12/\n" +
 	"\x05front\x18\x02 \x01(\x0e2\x19.keel.config.v1.DiskFrontR\x05front\x12\x10\n" +
@@ -451,6 +590,10 @@ const file_config_proto_rawDesc = "" +
 	"\x03dvd\x18\x05 \x01(\bR\x03dvd\x12\x1f\n" +
 	"\vchunk_bytes\x18\x06 \x01(\rR\n" +
 	"chunkBytes*[\n" +
+	"\fTPMInterface\x12\x1d\n" +
+	"\x19TPM_INTERFACE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11TPM_INTERFACE_CRB\x10\x01\x12\x15\n" +
+	"\x11TPM_INTERFACE_TIS\x10\x02*[\n" +
 	"\tDiskFront\x12\x1a\n" +
 	"\x16DISK_FRONT_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DISK_FRONT_VIRTIO_SCSI\x10\x01\x12\x16\n" +
@@ -479,25 +622,29 @@ func file_config_proto_rawDescGZIP() []byte {
 	return file_config_proto_rawDescData
 }
 
-var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_config_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_config_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_config_proto_goTypes = []any{
-	(DiskFront)(0),   // 0: keel.config.v1.DiskFront
-	(LogLevel)(0),    // 1: keel.config.v1.LogLevel
-	(ConsoleMode)(0), // 2: keel.config.v1.ConsoleMode
-	(*Config)(nil),   // 3: keel.config.v1.Config
-	(*Disk)(nil),     // 4: keel.config.v1.Disk
+	(TPMInterface)(0), // 0: keel.config.v1.TPMInterface
+	(DiskFront)(0),    // 1: keel.config.v1.DiskFront
+	(LogLevel)(0),     // 2: keel.config.v1.LogLevel
+	(ConsoleMode)(0),  // 3: keel.config.v1.ConsoleMode
+	(*Config)(nil),    // 4: keel.config.v1.Config
+	(*TPM)(nil),       // 5: keel.config.v1.TPM
+	(*Disk)(nil),      // 6: keel.config.v1.Disk
 }
 var file_config_proto_depIdxs = []int32{
-	1, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
-	2, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
-	4, // 2: keel.config.v1.Config.disks:type_name -> keel.config.v1.Disk
-	0, // 3: keel.config.v1.Disk.front:type_name -> keel.config.v1.DiskFront
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
+	3, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
+	6, // 2: keel.config.v1.Config.disks:type_name -> keel.config.v1.Disk
+	5, // 3: keel.config.v1.Config.tpm:type_name -> keel.config.v1.TPM
+	0, // 4: keel.config.v1.TPM.interface:type_name -> keel.config.v1.TPMInterface
+	1, // 5: keel.config.v1.Disk.front:type_name -> keel.config.v1.DiskFront
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_config_proto_init() }
@@ -510,8 +657,8 @@ func file_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_config_proto_rawDesc), len(file_config_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   2,
+			NumEnums:      4,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

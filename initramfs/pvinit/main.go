@@ -1,10 +1,12 @@
-// Command pvinit is PID 1 of the VTL2 kernel. It prepares the root file system,
+// Package pvinit is PID 1 of the VTL2 kernel. It prepares the root file system,
 // opens the channels to the launcher, runs the paravisor, reports when that
 // crashes, and powers the VM off. Nothing that a guest controls reaches it.
-package main
+//
+// It is a part of the paravisor's program, which a second Go program would outweigh in
+// the image and in memory, and a process of its own.
+package pvinit
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -22,11 +24,8 @@ const (
 	shellParam    = "keel.shell"
 )
 
-func main() {
-	if os.Getpid() != 1 {
-		fmt.Fprintln(os.Stderr, "pvinit: runs as PID 1 of the VTL2 kernel only")
-		os.Exit(1)
-	}
+// Main is what PID 1 does. It does not return.
+func Main() {
 	start()
 	unix.Sync()
 	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {

@@ -1,4 +1,4 @@
-package main
+package pvinit
 
 import (
 	"fmt"
@@ -53,7 +53,7 @@ var verdicts = []handoff.Outcome{
 	handoff.OutcomePoweroff, handoff.OutcomeInternal, handoff.OutcomeBadKernel, handoff.OutcomeBadInitrd,
 	handoff.OutcomeBadImage, handoff.OutcomeBadConfig, handoff.OutcomeHostRefused,
 	handoff.OutcomeTooLittleMemory, handoff.OutcomeBadVPCount, handoff.OutcomeGuestCrashed,
-	handoff.OutcomeTimeout, handoff.OutcomeQuit,
+	handoff.OutcomeTimeout, handoff.OutcomeQuit, handoff.OutcomeBadDisk, handoff.OutcomeBadState,
 }
 
 // crash says in one line how the paravisor crashed, or nothing when it ended with

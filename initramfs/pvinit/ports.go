@@ -1,4 +1,4 @@
-package main
+package pvinit
 
 import (
 	"encoding/json"

@@ -1,0 +1,21 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Canonical returns what shapes the machine, one setting a line: equal machines have
+// equal texts. The command line and the payload are left out, and so is what the guest
+// cannot see: names on the host, logs, keys.
+func (c *Config) Canonical() []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "vps=%d\nmemory=%d\nconsole=%v\n", c.VPs, c.Memory, c.Console)
+	for _, d := range c.Disks {
+		fmt.Fprintf(&b, "disk=%v:%d members=%d chunk=%d read-only=%t dvd=%t\n", d.Front, d.LUN, len(d.Serials), d.Chunk, d.ReadOnly, d.DVD)
+	}
+	if c.TPM != nil {
+		fmt.Fprintf(&b, "tpm=%v persistent=%t\n", c.TPM.Interface, c.TPM.StateSerial != "")
+	}
+	return []byte(b.String())
+}

@@ -1,0 +1,289 @@
+package paravisor
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"keel/boot/handoff"
+	"keel/hcl/abi/x86"
+	"keel/paravisor/acpi"
+	"keel/paravisor/config"
+	"keel/paravisor/gueststate"
+	"keel/paravisor/measure"
+	"keel/paravisor/worker"
+	"keel/vtl/bus"
+	"keel/vtl/guestmem"
+	"keel/vtl/irq"
+	"keel/vtpm"
+	"keel/vtpm/crb"
+	"keel/vtpm/eventlog"
+	"keel/vtpm/identity"
+	"keel/vtpm/nv"
+	"keel/vtpm/ppi"
+	"keel/vtpm/tis"
+)
+
+// The worker that holds the guest's TPM, which the image has packed, and the first of
+// its two users: no other process of VTL2 has them.
+const (
+	tpmPacked = "/bin/pvtpm.gz"
+	tpmWorker = "/bin/pvtpm"
+	tpmUser   = 1000
+)
+
+// tpmPatience bounds what is done with the TPM before the guest starts. Its first start
+// makes RSA keys, which takes seconds where the processor is emulated.
+const tpmPatience = 5 * time.Minute
+
+// manufactured is the progress of a TPM that is complete.
+const manufactured = 1
+
+// tpm is the guest's TPM with all that the machine's firmware does for it.
+type tpm struct {
+	engine   *vtpm.TPM
+	state    *nv.NV
+	presence *ppi.Memory
+	front    front
+	crb      bool
+	log      *slog.Logger
+	started  bool // by a boot before this one
+}
+
+// front is how the guest reaches its TPM.
+type front interface {
+	bus.MMIODevice
+	bus.Resetter
+}
+
+// openTPM starts the TPM that the configuration asks for, nil for none. Its state is on a
+// disk of its own, which the guest never sees.
+func openTPM(c *config.Config, ctls *controllers, log *slog.Logger) (*tpm, error) {
+	if c.TPM == nil {
+		if err := os.Remove(tpmPacked); err != nil { // it would take memory for nothing
+			log.Warn("the TPM's worker is in the way", "error", err)
+		}
+		return nil, nil
+	}
+	if err := unpack(tpmPacked, tpmWorker); err != nil {
+		return nil, tpmError(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tpmPatience)
+	defer cancel()
+	var backing vtpm.Store = &memoryStore{}
+	if c.TPM.StateSerial != "" {
+		store, err := openState(ctx, c, ctls, log)
+		if err != nil {
+			return nil, err
+		}
+		backing = store
+	}
+	t := &tpm{presence: ppi.New(), log: log, crb: c.TPM.Interface == config.TPMCRB}
+	var err error
+	if t.state, err = nv.Open(backing); err != nil {
+		return nil, err
+	}
+	if err := t.presence.Restore(t.state.PPI()); err != nil {
+		log.Warn("dropped a physical presence request", "error", err)
+	}
+	supervisor := worker.New(worker.Config{
+		Name: "vtpm", Path: tpmWorker, UserID: tpmUser, Sockets: vtpm.Sockets, LockMemory: true, Log: log,
+	})
+	t.engine, err = vtpm.New(ctx, vtpm.Config{Store: t.state, Log: log, Start: func(ctx context.Context) (vtpm.Process, error) {
+		p, err := supervisor.Start(ctx)
+		if err != nil {
+			return nil, err // not a nil *Process in an interface
+		}
+		return p, nil
+	}})
+	if err != nil {
+		return nil, tpmError(err)
+	}
+	clock := irq.NewSystemClock()
+	if t.crb {
+		t.front = crb.New(crb.Base, t.engine, clock)
+	} else {
+		t.front = tis.New(t.engine, clock)
+	}
+	return t, nil
+}
+
+// unpack replaces a packed program by the program.
+func unpack(packed, program string) error {
+	from, err := os.Open(packed)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(program, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	z, err := gzip.NewReader(from)
+	if err == nil {
+		_, err = io.Copy(to, z)
+	}
+	return errors.Join(err, to.Close(), os.Remove(packed))
+}
+
+// openState opens the disk that keeps the TPM's state.
+func openState(ctx context.Context, c *config.Config, ctls *controllers, log *slog.Logger) (*gueststate.Store, error) {
+	found, err := ctls.wait(ctx, []string{c.TPM.StateSerial})
+	if err != nil {
+		return nil, badState("the disk for the TPM's state is not there", err)
+	}
+	namespaces := found[0].Namespaces()
+	if len(namespaces) == 0 {
+		return nil, badState("the disk for the TPM's state has no namespace that can be used", nil)
+	}
+	provider, err := gueststate.HostKey(c.TPM.Key)
+	if err != nil {
+		return nil, badState("the key of the TPM's state is of no use", err)
+	}
+	store, err := gueststate.Open(namespaces[0], gueststate.Options{VM: c.GuestName, Provider: provider, Reset: c.TPM.Reset})
+	if err != nil {
+		return nil, err
+	}
+	log.Info("the TPM's state", "report", store.Report().String())
+	return store, nil
+}
+
+func badState(cause string, err error) error {
+	return &handoff.Failure{
+		Outcome: handoff.OutcomeBadState, Cause: cause, Err: err, Remedy: "start the VM with keel run --tpm-state FILE",
+	}
+}
+
+// tpmError says what a TPM that does not start means for the run.
+func tpmError(err error) error {
+	if errors.Is(err, vtpm.ErrState) {
+		return &handoff.Failure{
+			Outcome: handoff.OutcomeBadState, Cause: "the TPM does not accept its state", Err: err,
+			Remedy: "use the Keel that wrote it, or give it up with " + gueststate.ResetOption,
+		}
+	}
+	return fmt.Errorf("%w: %w", errTPM, err)
+}
+
+var errTPM = errors.New("starting the TPM")
+
+// memoryStore keeps the state of a TPM without a disk, for as long as the VM lives.
+type memoryStore struct{ state []byte }
+
+// Load returns the state.
+func (m *memoryStore) Load() ([]byte, error) { return m.state, nil }
+
+// Commit keeps the state.
+func (m *memoryStore) Commit(state []byte) error {
+	m.state = append(m.state[:0], state...)
+	return nil
+}
+
+// firmware is the TPM as firmware uses it, before the guest runs.
+type firmware struct {
+	ctx    context.Context
+	engine *vtpm.TPM
+}
+
+// Send executes a command.
+func (f firmware) Send(command []byte) ([]byte, error) { return f.engine.Execute(f.ctx, 0, command) }
+
+// bring brings the TPM to where a guest may have it: started, complete, with what inputs
+// says of this boot measured, and the platform's hierarchy locked. It returns the event
+// log.
+func (t *tpm) bring(inputs func(banks []eventlog.Algorithm) (measure.Inputs, error)) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), tpmPatience)
+	defer cancel()
+	if t.started {
+		if err := t.engine.Reset(ctx); err != nil {
+			return nil, tpmError(err)
+		}
+	}
+	t.started = true
+	issuer, err := identity.NewTestCA()
+	if err != nil {
+		return nil, tpmError(err)
+	}
+	to := firmware{ctx, t.engine}
+	platform, err := identity.Open(to, identity.Options{
+		Issuer: issuer,
+		Reset:  func() error { return t.engine.Reset(ctx) },
+		Requests: func(tpm identity.TPM) (reset bool, err error) {
+			_, err = t.presence.Process(tpm)
+			return false, err
+		},
+	})
+	if err != nil {
+		return nil, tpmError(err)
+	}
+	for _, s := range platform.Skipped() {
+		t.log.Warn("the TPM keeps what the guest has made of it", "skipped", s)
+	}
+	if t.state.Progress() < manufactured {
+		if err := t.state.Advance(manufactured); err != nil {
+			return nil, tpmError(err)
+		}
+	}
+	in, err := inputs(platform.Banks())
+	if err != nil {
+		return nil, tpmError(err)
+	}
+	events, err := measure.Events(platform.Banks(), in)
+	if err != nil {
+		return nil, tpmError(err)
+	}
+	result, err := measure.Extend(to, eventlog.AreaSize, events)
+	if err != nil {
+		return nil, tpmError(err)
+	}
+	if result.Dropped > 0 {
+		t.log.Warn("the event log is full", "dropped", result.Dropped)
+	}
+	if err := platform.Lock(); err != nil {
+		return nil, tpmError(err)
+	}
+	t.save() // what became of a request
+	return result.Log, nil
+}
+
+// acpi describes the TPM to the guest.
+func (t *tpm) acpi(memory *guestmem.Memory) *acpi.TPM {
+	if t == nil {
+		return nil
+	}
+	return &acpi.TPM{CRB: t.crb, Registers: acpi.Window{Base: tpmBase, Size: tpmSize}, Log: logArea(memory), PPI: ppi.Base}
+}
+
+// logArea is where the guest finds the event log: the end of its memory below 4 GiB.
+func logArea(memory *guestmem.Memory) acpi.Window {
+	low := memory.Regions()[0]
+	return acpi.Window{Base: low.GPA + x86.GPA(low.Size()) - eventlog.AreaSize, Size: eventlog.AreaSize}
+}
+
+// save keeps the guest's physical presence request over a power-off.
+func (t *tpm) save() {
+	if err := t.state.SetPPI(t.presence.Marshal()); err != nil {
+		t.log.Error("cannot keep the physical presence request", "error", err)
+	}
+}
+
+// close takes the power away.
+func (t *tpm) close() {
+	t.save()
+	t.engine.Close()
+}
+
+// programs describes Keel's own userspace: the image's initramfs lists it.
+func programs(banks []eventlog.Algorithm) (measure.Object, error) {
+	f, err := os.Open("/" + handoff.FileManifest)
+	if err != nil {
+		return measure.Object{}, err
+	}
+	defer f.Close()
+	return measure.Read(banks, "Keel "+Version, f)
+}
