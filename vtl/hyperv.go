@@ -22,8 +22,8 @@ type HyperV struct {
 // threads, beside those of their APICs.
 func (g *Guest) newHyperV(c *HyperV) (err error) {
 	g.hyperv, err = hv.New(hv.Config{
-		VPs: len(g.vps), Memory: c.RAM, Interrupts: raiser{g.apics}, Clock: guestClock{g},
-		TSC: g.TSC, APICHz: apic.TimerHz, ThreadTimers: true, TLB: g, Crash: c.Crash,
+		VPs: len(g.vps), Memory: c.RAM, Interrupts: raiser{g.apics}, Now: g.Now,
+		TSC: g.TSC, APICHz: apic.TimerHz, TLB: g, Crash: c.Crash,
 		Reset: func() { g.Stop(End{Kind: EndReset, Message: "hypervisor reset register"}) },
 	})
 	return err
@@ -40,13 +40,6 @@ type raiser struct{ *apic.Set }
 func (r raiser) Raise(vp int, v irq.Vector) {
 	r.Deliver(apic.Message{Dest: uint32(r.Local(vp).ID()), Vector: v})
 }
-
-// guestClock is the time of the guest's deadlines. With timers on the VPs' threads
-// nobody asks it for one.
-type guestClock struct{ *Guest }
-
-// NewTimer implements irq.Clock.
-func (guestClock) NewTimer(func()) irq.Timer { return nil }
 
 // isHyperVMSR tells whether the interface answers for a register.
 func (v *vp) isHyperVMSR(index uint32) bool {

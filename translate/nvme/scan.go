@@ -95,17 +95,6 @@ func (c *Controller) subscribe(by time.Time) {
 	}
 }
 
-// Rescan looks for namespaces that appeared, changed or went away, as the
-// controller's own event makes it do.
-func (c *Controller) Rescan() error {
-	err := c.Err()
-	if err == nil {
-		err = c.rescan(time.Now().Add(c.config.StartTimeout))
-	}
-	c.wakeScanner()
-	return err
-}
-
 // rescan reads the namespaces. An error means that the controller did not answer.
 func (c *Controller) rescan(by time.Time) error {
 	c.scanning.Lock()

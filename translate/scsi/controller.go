@@ -173,19 +173,10 @@ func (ct *Controller) LUNs() []uint16 {
 	return luns
 }
 
-// MaxTransfer returns the most bytes that a READ or WRITE of any logical unit may
-// move, 0 for no bound: what a front end's own limit should be, for guests that do
-// not read the block limits page.
-func (ct *Controller) MaxTransfer() uint64 {
-	var least uint64
-	for u := range ct.each() {
-		i := u.info()
-		n := uint64(u.maxTransfer(&i)) * uint64(u.block)
-		if n != 0 && (least == 0 || n < least) {
-			least = n
-		}
-	}
-	return least
+// Reached tells whether a logical unit that is there has ever been sent a command. The
+// unit of a guest that has no driver for its front never is.
+func (ct *Controller) Reached(lun uint16) bool {
+	return lun < MaxLUNs && ct.unit(lun).reached.Load()
 }
 
 // unit returns who answers for a LUN.
@@ -212,6 +203,9 @@ func (ct *Controller) Submit(c *Command) {
 	// reservation; then the command looks at its own fields.
 	u := ct.unit(c.LUN)
 	c.u = u
+	if !u.reached.Load() {
+		u.reached.Store(true)
+	}
 	c.begin(ct)
 	if c.Initiator >= MaxInitiators {
 		c.fail(sense{key: keyHardwareError, code: ascTargetFailure})

@@ -215,23 +215,6 @@ func TestAddRefuses(t *testing.T) {
 	}
 }
 
-func TestMaxTransfer(t *testing.T) {
-	r := newRig(t, plain(), Disk)
-	if got := r.ct.MaxTransfer(); got != 0 {
-		t.Errorf("no bound: %d", got)
-	}
-	for lun, kind := range map[uint16]Kind{1: Disk, 2: DVD} {
-		d := newDisk()
-		d.Change(func(i *blk.Info) { i.MaxBlocks = 103 - uint32(lun) })
-		if err := r.ct.Add(lun, kind, d); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := r.ct.MaxTransfer(); got != 25*2048 {
-		t.Errorf("bound %d", got)
-	}
-}
-
 // TestShrunk reads from a disk that has become smaller, or changed its blocks.
 func TestShrunk(t *testing.T) {
 	r := newRig(t, plain(), Disk)

@@ -89,8 +89,6 @@ const (
 const (
 	StatusGood                Status = 0x00
 	StatusCheckCondition      Status = 0x02
-	StatusConditionMet        Status = 0x04
-	StatusBusy                Status = 0x08
 	StatusReservationConflict Status = 0x18
 	StatusTaskSetFull         Status = 0x28
 	StatusTaskAborted         Status = 0x40

@@ -32,6 +32,7 @@ type unit struct {
 	reservations reservations
 	attentions   [MaxInitiators]atomic.Uint32
 
+	reached  atomic.Bool   // somebody has sent a command
 	modes    atomic.Uint32 // modeWCE and so on
 	stopped  atomic.Bool   // by START STOP UNIT
 	ejected  atomic.Bool   // the DVD drive's tray is open

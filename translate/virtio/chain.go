@@ -34,12 +34,9 @@ type Chain struct {
 	writable   []blk.Segment
 }
 
-// Slot tells the queue's chains in flight apart: it is below the queue's Max, and
+// Slot tells the queue's chains in flight apart: it is below the queue's size, and
 // no two have the same one.
 func (c *Chain) Slot() int { return int(c.slot) }
-
-// Dead reports that a reset has begun: nobody will look at what is written.
-func (c *Chain) Dead() bool { return c.ring.dead.Load() }
 
 // Complete gives the chain back to the driver. written is the number of bytes
 // that were written, from the start of the writable part on. It may be called

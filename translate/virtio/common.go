@@ -29,7 +29,7 @@ func (d *Device) readCommon(offset uint64, size int) uint64 {
 	case regNumQueues<<3 | 2:
 		return uint64(len(d.queues))
 	case regGeneration<<3 | 1:
-		return uint64(uint8(d.generation.Load()))
+		return 0 // no type changes its configuration (§4.1.4.3.1)
 	case regQueueSelect<<3 | 2:
 		return uint64(d.selected)
 	case regQueueSize<<3 | 2:

@@ -84,8 +84,6 @@ type Device struct {
 	features     atomic.Uint64 // what the driver and the device agreed on
 	isr          atomic.Uint32
 	configVector atomic.Uint32
-	generation   atomic.Uint32
-	changed      atomic.Bool // since the driver looked
 	counters     counters
 
 	mu           sync.Mutex
@@ -150,9 +148,6 @@ func (d *Device) PCI() *pci.Endpoint { return d.endpoint }
 // Queue returns a queue by its number.
 func (d *Device) Queue(index int) *Queue { return d.queues[index] }
 
-// Queues is how many there are.
-func (d *Device) Queues() int { return len(d.queues) }
-
 // Features returns what driver and device agreed on, 0 before they did.
 func (d *Device) Features() Features { return Features(d.features.Load()) }
 
@@ -162,14 +157,7 @@ func (d *Device) Running() bool {
 	return Status(d.status.Load())&(StatusDriverOK|StatusNeedsReset) == StatusDriverOK
 }
 
-// ConfigChanged tells the driver that the type's configuration has changed.
-func (d *Device) ConfigChanged() {
-	d.changed.Store(true)
-	if Status(d.status.Load())&StatusDriverOK != 0 {
-		d.interruptConfig()
-	}
-}
-
+// interruptConfig sends the driver the interrupt that makes it look at the status.
 func (d *Device) interruptConfig() {
 	d.isr.Or(isrConfig)
 	if v := d.configVector.Load(); v != NoVector {

@@ -235,32 +235,6 @@ func TestConfigurationChanges(t *testing.T) {
 	if got := b.device.Stats().Refused; got != refused+3 {
 		t.Errorf("%d accesses outside were counted", got-refused)
 	}
-	b.device.ConfigChanged()
-	if b.vectors.Count(0) != 0 || b.ISR() != 0 {
-		t.Error("interrupt before DRIVER_OK")
-	}
-	b.Negotiate(plain)
-	b.SetCommon(0x10, 2, 0)
-	b.Run()
-	before := b.Common(0x15, 1)
-	b.Config(0, 4)
-	if b.Common(0x15, 1) == before {
-		t.Error("the generation stays after a change")
-	}
-	before = b.Common(0x15, 1)
-	if b.Config(4, 4); b.Common(0x15, 1) != before {
-		t.Error("the generation changes without a change")
-	}
-	for range 256 {
-		b.device.ConfigChanged()
-	}
-	b.Config(0, 4)
-	if b.Common(0x15, 1) == before {
-		t.Error("256 changes look like none")
-	}
-	if b.vectors.Count(0) != 256 || b.ISR() != isrConfig || b.ISR() != 0 {
-		t.Errorf("%d interrupts, ISR not set or not cleared", b.vectors.Count(0))
-	}
 }
 
 func TestConfigurationAccessCapability(t *testing.T) {

@@ -155,7 +155,7 @@ func FuzzConfig(f *testing.F) {
 			case 4:
 				fn.ReadConfig(uint16(offset&0xfff), min(size, 4))
 			case 5:
-				b.device.ConfigChanged()
+				b.device.Stats()
 			case 6:
 				bar.WriteMMIO(offset&0x3f, size, value) // the common structure
 			case 7:

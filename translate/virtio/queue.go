@@ -43,10 +43,6 @@ type Queue struct {
 // Index is the queue's number.
 func (q *Queue) Index() int { return q.index }
 
-// Max is the largest number of chains that can be in flight: their slots are
-// below it.
-func (q *Queue) Max() int { return int(q.max) }
-
 // ring is one incarnation of an enabled queue: where it lies never changes. A
 // reset kills it, and the next enable makes another one.
 //

@@ -52,16 +52,11 @@ func (r registers) WriteMMIO(offset uint64, size int, value uint64) {
 	r.d.refuse()
 }
 
-// readConfig reads the type's configuration. The generation changes when the
-// driver first reads after a change: its 8 bits can then not wrap between two
-// looks of the driver (§4.1.4.3.1).
+// readConfig reads the type's configuration.
 func (d *Device) readConfig(at uint64, size int) uint64 {
 	if at >= d.configLen || d.configLen-at < uint64(size) || size > 4 {
 		d.refuse()
 		return 0
-	}
-	if d.changed.Load() && d.changed.Swap(false) {
-		d.generation.Add(1)
 	}
 	return uint64(d.handler.ReadConfig(int(at), size))
 }

@@ -25,7 +25,7 @@ func TestOverTheRealSynIC(t *testing.T) {
 		t.Fatal(err)
 	}
 	raised := &vectors{}
-	h, err := hv.New(hv.Config{VPs: 1, Memory: mem, Interrupts: raised, Clock: &irq.SystemClock{}, NoTimers: true})
+	h, err := hv.New(hv.Config{VPs: 1, Memory: mem, Interrupts: raised, Now: irq.NewSystemClock().Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,6 @@ func TestOverTheRealSynIC(t *testing.T) {
 		m := append([]byte(nil), slot[16:16+int(slot[4])]...)
 		le.PutUint32(slot, 0)
 		h.WriteMSR(0, abi.MSR_EOM, 0)
-		s.MessageTaken()
 		return m
 	}
 	contact := make([]byte, 40)

@@ -12,9 +12,7 @@ type Offer struct {
 	Interface GUID // the kind of device
 	Instance  GUID // the device; the same for its sub-channels
 	// Sub is 0 for a device's first channel, and tells its sub-channels apart.
-	Sub         uint16
-	Flags       uint16 // VMBUS_CHANNEL_*, usually 0
-	UserDefined [sizeUserDefined]byte
+	Sub uint16
 	// MaxPacket is the longest packet that the device takes, in bytes of
 	// descriptor, page list and payload; 0 for 4096. Longer ones are passed over.
 	MaxPacket int
@@ -149,8 +147,7 @@ func (s *Server) announce(c *Channel) {
 		m := message(msgOfferChannel)
 		copy(m[8:], c.offer.Interface[:])
 		copy(m[24:], c.offer.Instance[:])
-		binary.LittleEndian.PutUint16(m[56:], c.offer.Flags)
-		copy(m[offsetOfferUser:], c.offer.UserDefined[:])
+		// No flags and no data of the device's own.
 		binary.LittleEndian.PutUint16(m[offsetOfferSub:], c.offer.Sub)
 		binary.LittleEndian.PutUint32(m[offsetOfferRelID:], id)
 		// No monitor. The interrupt is dedicated: guests need not set a bit in a

@@ -70,8 +70,6 @@ const (
 	maxFramesOfGPADL  = 8190
 	frameBits         = 40 // of a page number: 52-bit physical addresses
 	offsetOpenUser    = 28
-	sizeUserDefined   = 120
-	offsetOfferUser   = 60
 	offsetOfferSub    = 180
 	offsetOfferRelID  = 184
 	offsetOfferShared = 190

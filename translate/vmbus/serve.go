@@ -273,9 +273,6 @@ func (c *Channel) send(kind, flags uint16, transaction uint64, payload []byte) e
 	return err
 }
 
-// Sub returns the sub-channel number of the offer.
-func (c *Channel) Sub() uint16 { return c.offer.Sub }
-
 // VP returns the VP that the channel's interrupts go to, -1 for none.
 func (c *Channel) VP() int {
 	if vp := c.target.Load(); vp != noVP {

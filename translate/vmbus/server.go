@@ -190,10 +190,6 @@ func (s *Server) Signal(connection uint32) error {
 	return nil
 }
 
-// MessageTaken tells that the guest has ended a message, so that there may be room
-// for another. It is a hint; nothing waits for it forever.
-func (s *Server) MessageTaken() { s.out.wake() }
-
 // Reset forgets the guest, which has been reset. It returns when no device uses
 // guest memory any more. No VP runs meanwhile.
 func (s *Server) Reset() {

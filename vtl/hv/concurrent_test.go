@@ -42,7 +42,7 @@ func TestConcurrentServers(t *testing.T) {
 	for i := range wake {
 		wake[i] = make(chan struct{}, 1)
 	}
-	h, err := New(Config{VPs: vps, Memory: m, Interrupts: wake, Clock: clock})
+	h, err := New(Config{VPs: vps, Memory: m, Interrupts: wake, Now: clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestConcurrentServers(t *testing.T) {
 	deadline := time.Now().Add(60 * time.Second)
 	var work sync.WaitGroup
 	for vp := range vps {
-		guest := &fakeGuest{rig: g, vp: vp, wake: wake[vp], want: messages, wantFlags: flags, deadline: deadline}
+		guest := &fakeGuest{rig: g, vp: vp, now: clock.Now, wake: wake[vp], want: messages, wantFlags: flags, deadline: deadline}
 		guest.slot = g.words(simPage+vp*x86.PageSize+vmbusSINT*256, 256)
 		guest.flags = g.words(siefPage+vp*x86.PageSize+vmbusSINT*256, 256)
 		work.Go(guest.run)
@@ -87,6 +87,7 @@ func TestConcurrentServers(t *testing.T) {
 type fakeGuest struct {
 	*rig
 	vp, want, wantFlags int
+	now                 func() int64
 	wake                chan struct{}
 	slot, flags         []uint32
 	deadline            time.Time
@@ -100,6 +101,8 @@ func (f *fakeGuest) run() {
 	for f.seen < f.want || f.seenFlags < f.wantFlags {
 		select {
 		case <-f.wake:
+		case <-time.After(time.Duration(f.TimerDeadline(f.vp) - f.now())):
+			f.CheckTimers(f.vp)
 		case <-time.After(time.Until(f.deadline)):
 			f.tb.Errorf("VP %d sleeps with %d of %d messages, %d of %d flags", f.vp, f.seen, f.want, f.seenFlags, f.wantFlags)
 			return
@@ -134,7 +137,7 @@ func (f *fakeGuest) handle() {
 
 // TestSignalPathsDoNotAllocate: what happens for every interrupt and every doorbell.
 func TestSignalPathsDoNotAllocate(t *testing.T) {
-	g := newRig(t, 2, func(c *Config) { c.Interrupts = silent{}; c.ThreadTimers = true })
+	g := newRig(t, 2, func(c *Config) { c.Interrupts = silent{} })
 	g.enableCalls()
 	g.synic(1)
 	g.rec.signal = func(int, uint32, uint16) Status { return 0 }

@@ -17,6 +17,12 @@ const (
 // HvCallNotifyLongSpinWait.
 const spinRetries = 0xFFF
 
+// recommendations is EAX of the leaf of that name. Auto-EOI is deprecated because the
+// local APIC does not do it; Linux 5.10 and later then end their interrupts themselves.
+// Interrupts by hypercall reach many VPs with one exit. Flushes by hypercall stop every
+// VP, as the guest's own interrupts do: they are there, and not recommended.
+const recommendations = hv.RECOMMEND_DEPRECATING_AUTO_EOI | hv.RECOMMEND_CLUSTER_IPI | hv.RECOMMEND_EX_PROCESSOR_MASKS
+
 // CPUID returns the leaves of the interface. CPUID.1:ECX must have the bit
 // CPUID_HYPERVISOR_PRESENT beside them. They promise what this package does and
 // nothing else.
@@ -31,7 +37,7 @@ func (h *Hypervisor) CPUID() []hcl.CPUIDEntry {
 		{Leaf: hv.CPUID_INTERFACE, EAX: hv.CPUID_INTERFACE_EAX},
 		{Leaf: hv.CPUID_VERSION, EAX: versionBuild, EBX: versionMajor<<16 | versionMinor},
 		{Leaf: hv.CPUID_FEATURES, EAX: low, EBX: high, EDX: features},
-		{Leaf: hv.CPUID_ENLIGHTENMENT_INFO, EAX: h.recommendations(), EBX: spinRetries},
+		{Leaf: hv.CPUID_ENLIGHTENMENT_INFO, EAX: recommendations, EBX: spinRetries},
 		{Leaf: hv.CPUID_IMPLEMENT_LIMITS, EAX: MaxVPs, EBX: MaxVPs},
 		{Leaf: hv.CPUID_HARDWARE_FEATURES},
 		{Leaf: hv.CPUID_CPU_MANAGEMENT_FEATURES},
@@ -47,13 +53,10 @@ func (h *Hypervisor) CPUID() []hcl.CPUIDEntry {
 
 // privileges returns EAX, EBX and EDX of the features leaf.
 func (h *Hypervisor) privileges() (low, high, features uint32) {
-	low = hv.ACCESS_PARTITION_REFERENCE_COUNTER | hv.ACCESS_SYNIC_REGS | hv.ACCESS_HYPERCALL_MSRS | hv.ACCESS_VP_INDEX
+	low = hv.ACCESS_PARTITION_REFERENCE_COUNTER | hv.ACCESS_SYNIC_REGS | hv.ACCESS_SYNTHETIC_TIMER_REGS |
+		hv.ACCESS_HYPERCALL_MSRS | hv.ACCESS_VP_INDEX
 	high = hv.POST_MESSAGES | hv.SIGNAL_EVENTS
-	features = hv.FEATURE_GUEST_CRASH_MSRS | hv.FEATURE_SINT_POLLING_MODE | hv.FEATURE_HYPERCALL_MSR_LOCK
-	if !h.config.NoTimers {
-		low |= hv.ACCESS_SYNTHETIC_TIMER_REGS
-		features |= hv.FEATURE_DIRECT_TIMERS
-	}
+	features = hv.FEATURE_GUEST_CRASH_MSRS | hv.FEATURE_SINT_POLLING_MODE | hv.FEATURE_HYPERCALL_MSR_LOCK | hv.FEATURE_DIRECT_TIMERS
 	if h.config.Reset != nil {
 		low |= hv.ACCESS_RESET_REG
 	}
@@ -66,17 +69,6 @@ func (h *Hypervisor) privileges() (low, high, features uint32) {
 		features |= hv.FEATURE_FREQUENCY_REGS
 	}
 	return low, high, features
-}
-
-// recommendations returns EAX of the leaf of that name. Auto-EOI is deprecated
-// because the local APIC does not do it; Linux 5.10 and later then end their
-// interrupts themselves. Interrupts by hypercall reach many VPs with one exit.
-func (h *Hypervisor) recommendations() uint32 {
-	r := uint32(hv.RECOMMEND_DEPRECATING_AUTO_EOI | hv.RECOMMEND_CLUSTER_IPI | hv.RECOMMEND_EX_PROCESSOR_MASKS)
-	if h.config.TLB != nil && h.config.RecommendFlush {
-		r |= hv.RECOMMEND_REMOTE_FLUSH_HYPERCALL
-	}
-	return r
 }
 
 // frequencies reports whether the frequency registers exist: both or none.

@@ -61,43 +61,36 @@ func TestPrivilegesMatchRegisters(t *testing.T) {
 	}
 	for name, option := range map[string]func(*Config){
 		"everything":   func(*Config) {},
-		"no counter":   func(c *Config) { c.TSCHz = 0 },
-		"slow counter": func(c *Config) { c.TSCHz = hv.REFERENCE_HZ },
-		"no timers":    func(c *Config) { c.NoTimers = true },
+		"no counter":   func(c *Config) { c.TSC = nil },
 		"no reset":     func(c *Config) { c.Reset = nil },
 		"no APIC rate": func(c *Config) { c.APICHz = 0 },
 	} {
-		g := newRig(t, 1, option)
-		low := leaf(t, g.Hypervisor, hv.CPUID_FEATURES).EAX
-		for _, r := range registers {
-			_, ok := g.ReadMSR(0, r.msr)
-			if offered := low>>r.bit&1 != 0; ok != offered {
-				t.Errorf("%s: bit %d is %v, MSR %#x is %v", name, r.bit, offered, r.msr, ok)
+		for _, hz := range []uint64{testHz, 0, hv.REFERENCE_HZ} { // known, unknown, too slow
+			g := newRig(t, 1, option)
+			g.SetTSCHz(hz)
+			low := leaf(t, g.Hypervisor, hv.CPUID_FEATURES).EAX
+			for _, r := range registers {
+				_, ok := g.ReadMSR(0, r.msr)
+				if offered := low>>r.bit&1 != 0; ok != offered {
+					t.Errorf("%s, %d Hz: bit %d is %v, MSR %#x is %v", name, hz, r.bit, offered, r.msr, ok)
+				}
 			}
 		}
 	}
 }
 
 func TestRecommendations(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		option func(*Config)
-		flush  bool
-	}{
-		{"flush works", func(*Config) {}, false},
-		{"flush is fast", func(c *Config) { c.RecommendFlush = true }, true},
-		{"no flush", func(c *Config) { c.TLB, c.RecommendFlush = nil, true }, false},
-	} {
-		r := leaf(t, newRig(t, 1, tt.option).Hypervisor, hv.CPUID_ENLIGHTENMENT_INFO).EAX
-		check(t, tt.name+": remote flush", r>>2&1 != 0, tt.flush)
-		check(t, tt.name+": auto-EOI is deprecated", r>>9&1 != 0, true)
-		check(t, tt.name+": APIC MSRs", r>>3&1 != 0, false)
-		check(t, tt.name+": relaxed timing", r>>5&1 != 0, false)
-	}
+	r := leaf(t, newRig(t, 1).Hypervisor, hv.CPUID_ENLIGHTENMENT_INFO).EAX
+	check(t, "remote flush", r>>2&1 != 0, false)
+	check(t, "auto-EOI is deprecated", r>>9&1 != 0, true)
+	check(t, "APIC MSRs", r>>3&1 != 0, false)
+	check(t, "relaxed timing", r>>5&1 != 0, false)
 }
 
 func TestLateFrequency(t *testing.T) {
-	g := newRig(t, 1, func(c *Config) { c.TSCHz = 0 })
+	g := newRig(t, 1)
+	g.SetTSCHz(0)
+	check(t, "reference TSC privilege before", leaf(t, g.Hypervisor, hv.CPUID_FEATURES).EAX>>9&1, 0)
 	g.SetTSCHz(testHz)
 	check(t, "reference TSC privilege", leaf(t, g.Hypervisor, hv.CPUID_FEATURES).EAX>>9&1, 1)
 	check(t, "TSC frequency", g.read(0, hv.MSR_TSC_FREQUENCY), testHz)

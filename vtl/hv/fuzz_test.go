@@ -129,7 +129,7 @@ func FuzzMSR(f *testing.F) {
 			case 5:
 				g.Reset()
 			case 6:
-				g.clock.Advance(int64(value % 1e6))
+				g.advance(int64(value % 1e6))
 			}
 			stream = stream[12:]
 			g.verify()

@@ -86,9 +86,9 @@ func newRig(tb testing.TB, vps int, options ...func(*Config)) *rig {
 	tb.Cleanup(func() { m.Close() })
 	g := &rig{tb: tb, memory: m, clock: &irq.ManualClock{}, rec: &recorder{raised: map[int][]irq.Vector{}}}
 	c := Config{
-		VPs: vps, Memory: m, Interrupts: g.rec, Clock: g.clock,
-		TSC:   func(int) uint64 { return uint64(g.clock.Now())*2 + 777 },
-		TSCHz: testHz, APICHz: 1_000_000_000, TLB: g.rec,
+		VPs: vps, Memory: m, Interrupts: g.rec, Now: g.clock.Now,
+		TSC:    func(int) uint64 { return uint64(g.clock.Now())*2 + 777 },
+		APICHz: 1_000_000_000, TLB: g.rec,
 		Crash: func(c Crash) { g.crash = append(g.crash, c) },
 		Reset: func() { g.resets++ },
 	}
@@ -98,7 +98,31 @@ func newRig(tb testing.TB, vps int, options ...func(*Config)) *rig {
 	if g.Hypervisor, err = New(c); err != nil {
 		tb.Fatal(err)
 	}
+	g.SetTSCHz(testHz)
 	return g
+}
+
+// advance moves the time on and looks after the timers as the VPs' threads do.
+func (g *rig) advance(d int64) {
+	end := g.clock.Now() + d
+	for {
+		next := end + 1
+		for i := range g.vps {
+			if at := g.TimerDeadline(i); at != 0 {
+				next = min(next, at)
+			}
+		}
+		if next > end {
+			break
+		}
+		g.clock.Advance(max(next-g.clock.Now(), 0))
+		for i := range g.vps {
+			if at := g.TimerDeadline(i); at != 0 && at <= g.clock.Now() {
+				g.CheckTimers(i)
+			}
+		}
+	}
+	g.clock.Advance(end - g.clock.Now())
 }
 
 // write writes an MSR that must take the value.

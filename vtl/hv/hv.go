@@ -73,27 +73,17 @@ type Config struct {
 	VPs        int
 	Memory     *guestmem.Memory
 	Interrupts Interrupts
-	Clock      irq.Clock
+	// Now is monotonic time in nanoseconds, the base of TimerDeadline.
+	Now func() int64
 
-	// TSC is the guest's time stamp counter on a VP, TSCHz its frequency. Without
-	// them the guest gets no reference TSC page and no frequencies. TSCHz may be
-	// set later, by SetTSCHz.
-	TSC   func(vp int) uint64
-	TSCHz uint64
+	// TSC is the guest's time stamp counter on a VP. SetTSCHz tells its frequency;
+	// without it the guest gets no reference TSC page and no frequencies.
+	TSC func(vp int) uint64
 	// APICHz is the frequency of the APIC timer's input clock, 0 when unknown.
 	APICHz uint64
 
-	// ThreadTimers leaves it to the VP's thread to keep the deadlines of the
-	// synthetic timers: TimerDeadline and CheckTimers. Otherwise Clock keeps them,
-	// and TSC must be callable from any goroutine.
-	ThreadTimers bool
-	// NoTimers leaves the synthetic timers out; guests then use the APIC's.
-	NoTimers bool
-
-	// TLB, unless it is nil, serves the flush hypercalls. They are recommended to
-	// the guest only if RecommendFlush says that they beat its own interrupts.
-	TLB            TLB
-	RecommendFlush bool
+	// TLB, unless it is nil, serves the flush hypercalls.
+	TLB TLB
 
 	// Crash, unless it is nil, is told of the guest's crashes, Reset of its wish
 	// to start over. Both are called on a VP's thread.
@@ -141,8 +131,7 @@ type vp struct {
 	messages *page
 	queues   [hv.SINT_COUNT]queue
 	timers   [hv.STIMER_COUNT]timer
-	alarm    irq.Timer    // nil with ThreadTimers
-	deadline atomic.Int64 // of the earliest timer, in the clock's time; 0 for none
+	deadline atomic.Int64 // of the earliest timer, in the time of Now; 0 for none
 }
 
 // New makes the interface of a guest, in power-on state.
@@ -150,18 +139,14 @@ func New(c Config) (*Hypervisor, error) {
 	switch {
 	case c.VPs < 1 || c.VPs > MaxVPs:
 		return nil, fmt.Errorf("%w: %d VPs, want 1 to %d", ErrConfig, c.VPs, MaxVPs)
-	case c.Memory == nil, c.Interrupts == nil, c.Clock == nil:
+	case c.Memory == nil, c.Interrupts == nil, c.Now == nil:
 		return nil, fmt.Errorf("%w: memory, interrupts and a clock are needed", ErrConfig)
 	}
 	h := &Hypervisor{config: c}
-	h.reference.start = c.Clock.Now()
-	h.SetTSCHz(c.TSCHz)
+	h.reference.start = c.Now()
 	for i := range c.VPs {
 		v := &vp{index: i}
 		v.resetSynIC()
-		if !c.ThreadTimers && !c.NoTimers {
-			v.alarm = c.Clock.NewTimer(func() { h.CheckTimers(i) })
-		}
 		h.vps = append(h.vps, v)
 	}
 	return h, nil

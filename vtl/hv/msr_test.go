@@ -177,7 +177,8 @@ func TestReferenceTime(t *testing.T) {
 	}
 	check(t, "rest of the page", bytes.Count(g.bytes(tscPage+24, x86.PageSize-24), []byte{0}), x86.PageSize-24)
 
-	slow := newRig(t, 1, func(c *Config) { c.TSCHz = 0 })
+	slow := newRig(t, 1)
+	slow.SetTSCHz(0)
 	slow.clock.Advance(5000)
 	check(t, "reference count without a counter", slow.read(0, hv.MSR_TIME_REF_COUNT), 50)
 	if _, ok := slow.ReadMSR(0, hv.MSR_REFERENCE_TSC); ok {
@@ -243,7 +244,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"too many VPs":  func(c *Config) { c.VPs = MaxVPs + 1 },
 		"no memory":     func(c *Config) { c.Memory = nil },
 		"no interrupts": func(c *Config) { c.Interrupts = nil },
-		"no clock":      func(c *Config) { c.Clock = nil },
+		"no time":       func(c *Config) { c.Now = nil },
 	} {
 		c := good
 		spoil(&c)

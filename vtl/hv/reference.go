@@ -21,7 +21,7 @@ const tscSequence = 1
 // Counter"). Where the frequency of the time stamp counter is known, the counter
 // is the source, so that the register, the page and the timers agree to the unit.
 type reference struct {
-	start int64         // the clock when the partition was made
+	start int64         // the time when the partition was made
 	hz    atomic.Uint64 // of the time stamp counter, 0 when it is not the source
 	scale uint64
 
@@ -30,8 +30,8 @@ type reference struct {
 	offset int64
 }
 
-// SetTSCHz tells the frequency of the guest's time stamp counter where it was not
-// known to New. A counter no faster than the reference time is of no use.
+// SetTSCHz tells the frequency of the guest's time stamp counter, 0 when it is unknown.
+// A counter no faster than the reference time is of no use.
 // Preconditions: no VP has run yet.
 func (h *Hypervisor) SetTSCHz(hz uint64) {
 	h.reference.hz.Store(0)
@@ -59,9 +59,9 @@ func (h *Hypervisor) now(vp int) uint64 {
 	return uint64(max(int64(ticks)+r.offset, 0))
 }
 
-// elapsed is the reference time by the clock.
+// elapsed is the reference time without the counter.
 func (h *Hypervisor) elapsed() uint64 {
-	return uint64(max(h.config.Clock.Now()-h.reference.start, 0) / unit)
+	return uint64(max(h.config.Now()-h.reference.start, 0) / unit)
 }
 
 // calibrate sets the offset when the guest asks for the time first: before that

@@ -33,9 +33,6 @@ func (t *timer) vector() irq.Vector {
 
 // readTimer reads a register of a timer, by its distance from the first one.
 func (h *Hypervisor) readTimer(v *vp, register uint32) (uint64, bool) {
-	if h.config.NoTimers {
-		return 0, false
-	}
 	h.CheckTimers(v.index)
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -49,7 +46,7 @@ func (h *Hypervisor) readTimer(v *vp, register uint32) (uint64, bool) {
 // writeTimer writes one likewise. Bits of the configuration that must be zero raise
 // #GP.
 func (h *Hypervisor) writeTimer(v *vp, register uint32, value uint64) bool {
-	if h.config.NoTimers || register%2 == 0 && value&^hv.STIMER_DEFINED != 0 {
+	if register%2 == 0 && value&^hv.STIMER_DEFINED != 0 {
 		return false
 	}
 	now := h.now(v.index)
@@ -94,8 +91,8 @@ func later(a, b uint64) uint64 {
 	return a + b
 }
 
-// CheckTimers does what the timers of a VP have to do by now. With ThreadTimers the
-// VP's thread calls it when TimerDeadline has come; earlier calls do no harm.
+// CheckTimers does what the timers of a VP have to do by now. The VP's thread calls it
+// when TimerDeadline has come; earlier calls do no harm.
 func (h *Hypervisor) CheckTimers(vp int) {
 	v := h.vp(vp)
 	if v == nil || v.deadline.Load() == 0 {
@@ -107,8 +104,8 @@ func (h *Hypervisor) CheckTimers(vp int) {
 	h.expire(v, now)
 }
 
-// TimerDeadline returns when CheckTimers has work next, in the time of the clock, or
-// 0 when there is none. It takes no lock.
+// TimerDeadline returns when CheckTimers has work next, in the time of Now, or 0 when
+// there is none. It takes no lock.
 func (h *Hypervisor) TimerDeadline(vp int) int64 {
 	if v := h.vp(vp); v != nil {
 		return v.deadline.Load()
@@ -116,7 +113,7 @@ func (h *Hypervisor) TimerDeadline(vp int) int64 {
 	return 0
 }
 
-// expire expires what is due and arms the alarm for what comes next.
+// expire expires what is due and sets the deadline of what comes next.
 func (h *Hypervisor) expire(v *vp, now uint64) {
 	for i := range v.timers {
 		t := &v.timers[i]
@@ -166,21 +163,15 @@ func (h *Hypervisor) rearm(v *vp) {
 	}
 	if !running {
 		v.deadline.Store(0)
-		if v.alarm != nil {
-			v.alarm.Disarm()
-		}
 		return
 	}
 	v.deadline.Store(h.clockTime(v.index, next))
-	if v.alarm != nil {
-		v.alarm.Arm(v.deadline.Load())
-	}
 }
 
-// clockTime converts a reference time to the time of the clock, never too early as
+// clockTime converts a reference time to the time of Now, never too early as
 // of now. It saturates, and is never 0.
 func (h *Hypervisor) clockTime(vp int, at uint64) int64 {
-	clock, now := h.config.Clock.Now(), h.now(vp)
+	clock, now := h.config.Now(), h.now(vp)
 	if at <= now {
 		return max(clock, 1)
 	}

@@ -30,9 +30,9 @@ func TestOneShot(t *testing.T) {
 			g.write(1, hv.MSR_STIMER0_COUNT+2, at)
 			check(t, tt.name+": enabled", g.read(1, hv.MSR_STIMER0_CONFIG+2), tt.config|hv.STIMER_ENABLED)
 			// Clock and reference time may differ by the rounding of one unit.
-			g.clock.Advance(int64(at)*100 - 101 - g.clock.Now())
+			g.advance(int64(at)*100 - 101 - g.clock.Now())
 			check(t, tt.name+": interrupts too early", len(g.rec.take(1)), 0)
-			g.clock.Advance(1_000)
+			g.advance(1_000)
 			check(t, tt.name+": interrupts", len(g.rec.take(1)), 1)
 			check(t, tt.name+": enabled after it", g.read(1, hv.MSR_STIMER0_CONFIG+2), tt.config)
 			check(t, tt.name+": deadline after it", g.TimerDeadline(1), 0)
@@ -56,7 +56,7 @@ func TestOneShot(t *testing.T) {
 
 func TestOneShotInThePastExpiresAtOnce(t *testing.T) {
 	g := newRig(t, 1)
-	g.clock.Advance(1e9)
+	g.advance(1e9)
 	g.write(0, hv.MSR_STIMER0_COUNT, 5)
 	g.write(0, hv.MSR_STIMER0_CONFIG, directTimer|hv.STIMER_ENABLED)
 	check(t, "interrupts", len(g.rec.take(0)), 1)
@@ -85,7 +85,7 @@ func TestWhatDisablesATimer(t *testing.T) {
 	g.write(0, hv.MSR_STIMER0_CONFIG, directTimer|hv.STIMER_AUTO_ENABLE)
 	g.write(0, hv.MSR_STIMER0_COUNT, 100)
 	g.write(0, hv.MSR_STIMER0_COUNT, 0)
-	g.clock.Advance(1e9)
+	g.advance(1e9)
 	check(t, "interrupts of a stopped timer", len(g.rec.take(0)), 0)
 }
 
@@ -94,12 +94,12 @@ func TestWhatDisablesATimer(t *testing.T) {
 func TestPeriodicDoesNotDrift(t *testing.T) {
 	const period = 2_345 // units
 	g := newRig(t, 1)
-	g.clock.Advance(777)
+	g.advance(777)
 	g.write(0, hv.MSR_STIMER0_COUNT, period)
 	g.write(0, hv.MSR_STIMER0_CONFIG, directTimer|hv.STIMER_PERIODIC|hv.STIMER_ENABLED)
 	start := g.clock.Now()
 	for range 1000 {
-		g.clock.Advance(period*100 + 13)
+		g.advance(period*100 + 13)
 	}
 	want := int((g.clock.Now() - start) / (period * 100))
 	if got := len(g.rec.take(0)); got < want-1 || got > want {
@@ -114,7 +114,7 @@ func TestPeriodicDoesNotDrift(t *testing.T) {
 }
 
 func TestMissedPeriodsAreSkipped(t *testing.T) {
-	g := newRig(t, 1, func(c *Config) { c.ThreadTimers = true })
+	g := newRig(t, 1)
 	g.write(0, hv.MSR_STIMER0_COUNT, 10_000)
 	g.write(0, hv.MSR_STIMER0_CONFIG, directTimer|hv.STIMER_PERIODIC|hv.STIMER_ENABLED)
 	g.clock.Advance(10_000*100*7 + 50)
@@ -135,7 +135,7 @@ func TestHostilePeriod(t *testing.T) {
 			g.write(0, hv.MSR_STIMER0_CONFIG+2*i, directTimer|hv.STIMER_PERIODIC|hv.STIMER_ENABLED)
 		}
 		g.rec.take(0)
-		g.clock.Advance(minPeriod * 100 * 50)
+		g.advance(minPeriod * 100 * 50)
 		if n := len(g.rec.take(0)); n > 4*51 || n < 4*24 {
 			t.Errorf("period %d: %d interrupts in 50 times the bound", count, n)
 		}
@@ -152,7 +152,7 @@ func TestTimerMessagesMerge(t *testing.T) {
 	}
 	g.write(0, hv.MSR_STIMER0_COUNT, 2000)
 	g.write(0, hv.MSR_STIMER0_CONFIG, messageTimer|hv.STIMER_PERIODIC|hv.STIMER_ENABLED)
-	g.clock.Advance(2000 * 100 * 10)
+	g.advance(2000 * 100 * 10)
 	timers, others := 0, 0
 	for kind(g.slot(0, vmbusSINT)) != 0 {
 		if kind(g.slot(0, vmbusSINT)) == hv.HvMessageTimerExpired {
@@ -164,7 +164,7 @@ func TestTimerMessagesMerge(t *testing.T) {
 	}
 	check(t, "timer messages", timers, 1)
 	check(t, "other messages", others, queueLength+1)
-	g.clock.Advance(2000 * 100)
+	g.advance(2000 * 100)
 	check(t, "the next one", kind(g.slot(0, vmbusSINT)), hv.HvMessageTimerExpired)
 }
 
@@ -177,7 +177,7 @@ func TestNewSettingDropsTheOldMessage(t *testing.T) {
 		g.PostMessage(0, vmbusSINT, 1, nil)
 		g.write(0, hv.MSR_STIMER0_CONFIG, messageTimer|hv.STIMER_AUTO_ENABLE)
 		g.write(0, hv.MSR_STIMER0_COUNT, 100)
-		g.clock.Advance(100_000)
+		g.advance(100_000)
 		g.write(0, register, 0)
 		g.empty(0, vmbusSINT)
 		check(t, "type", kind(g.slot(0, vmbusSINT)), 0)
@@ -193,7 +193,7 @@ func TestTimerMessageTimes(t *testing.T) {
 	g.write(0, hv.MSR_STIMER0_COUNT+6, 5000)
 	g.write(0, hv.MSR_STIMER0_CONFIG+6, messageTimer|hv.STIMER_PERIODIC|hv.STIMER_ENABLED)
 	first := g.vps[0].timers[3].next
-	g.clock.Advance(5000 * 100 * 3)
+	g.advance(5000 * 100 * 3)
 	g.empty(0, vmbusSINT)
 	p := payload(g.slot(0, vmbusSINT))
 	check(t, "timer", binary.LittleEndian.Uint32(p), 3)
@@ -206,13 +206,13 @@ func TestFarAndWrappingCounts(t *testing.T) {
 	for _, count := range []uint64{1 << 40, 1 << 62, 1 << 63, ^uint64(0) - 1, ^uint64(0)} {
 		for _, mode := range []uint64{0, hv.STIMER_PERIODIC} {
 			g := newRig(t, 1)
-			g.clock.Advance(1e9)
+			g.advance(1e9)
 			g.write(0, hv.MSR_STIMER0_COUNT, count)
 			g.write(0, hv.MSR_STIMER0_CONFIG, directTimer|mode|hv.STIMER_ENABLED)
 			if d := g.TimerDeadline(0); d <= g.clock.Now() {
 				t.Errorf("count %#x: deadline %d", count, d)
 			}
-			g.clock.Advance(3600e9)
+			g.advance(3600e9)
 			check(t, "interrupts", len(g.rec.take(0)), 0)
 		}
 	}
@@ -229,7 +229,7 @@ func TestEarlyAlarm(t *testing.T) {
 	g.write(0, hv.MSR_STIMER0_CONFIG, directTimer|hv.STIMER_AUTO_ENABLE)
 	g.write(0, hv.MSR_STIMER0_COUNT, 1_000_000)
 	for len(g.rec.raised[0]) == 0 && g.clock.Now() < 200e6 {
-		g.clock.Advance(10_000)
+		g.advance(10_000)
 	}
 	if now := g.read(0, hv.MSR_TIME_REF_COUNT); now < 1_000_000 || now > 1_000_200 {
 		t.Errorf("expired at reference time %d, want 1000000", now)
@@ -240,7 +240,7 @@ func TestEarlyAlarm(t *testing.T) {
 // keeps nobody busy.
 func TestBackwardCounter(t *testing.T) {
 	tsc := uint64(1) << 50
-	g := newRig(t, 1, func(c *Config) { c.ThreadTimers, c.TSC = true, func(int) uint64 { return tsc } })
+	g := newRig(t, 1, func(c *Config) { c.TSC = func(int) uint64 { return tsc } })
 	for i := range uint32(hv.STIMER_COUNT) {
 		g.write(0, hv.MSR_STIMER0_COUNT+2*i, 1<<(i*20))
 		g.write(0, hv.MSR_STIMER0_CONFIG+2*i, directTimer|hv.STIMER_PERIODIC|hv.STIMER_ENABLED)
