@@ -24,6 +24,9 @@ func (r refusals) add(reason string, n uint64) {
 func (m *machine) refused() refusals {
 	r := refusals(m.guest.Refused())
 	m.disks.refused(r)
+	if m.tpm != nil {
+		r.tpm(m.tpm)
+	}
 	return r
 }
 
@@ -106,4 +109,15 @@ func (r refusals) hypervisor(s hv.Stats) {
 	r.add("hv-msr", s.MSRsRefused)
 	r.add("hv-busy", s.MessagesBusy)
 	r.add("hv-crash", s.CrashesIgnored)
+}
+
+// tpm adds what the TPM and its registers did not do. A command that the TPM refuses for
+// what is in it is none of these: that is its daily work.
+func (r refusals) tpm(t *tpm) {
+	r.add("tpm-register", t.ignored())
+	r.add("tpm-lockout", t.engine.Stats().Lockouts)
+	r.add("tpm-worker", t.engine.Stats().Lost)
+	r.add("tpm-commit", t.engine.Stats().CommitErrors)
+	presence := t.presence.Stats()
+	r.add("tpm-presence", presence.Failed+presence.Unknown)
 }

@@ -50,6 +50,7 @@ type tpm struct {
 	state    *nv.NV
 	presence *ppi.Memory
 	front    front
+	ignored  func() uint64 // writes to the front that had no effect
 	crb      bool
 	log      *slog.Logger
 	started  bool // by a boot before this one
@@ -106,9 +107,11 @@ func openTPM(c *config.Config, ctls *controllers, log *slog.Logger) (*tpm, error
 	}
 	clock := irq.NewSystemClock()
 	if t.crb {
-		t.front = crb.New(crb.Base, t.engine, clock)
+		registers := crb.New(crb.Base, t.engine, clock)
+		t.front, t.ignored = registers, func() uint64 { return registers.Stats().Refused }
 	} else {
-		t.front = tis.New(t.engine, clock)
+		registers := tis.New(t.engine, clock)
+		t.front, t.ignored = registers, func() uint64 { return registers.Stats().Refused }
 	}
 	return t, nil
 }
