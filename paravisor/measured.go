@@ -3,6 +3,7 @@ package paravisor
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"keel/paravisor/fwcfg"
 	"keel/paravisor/guestload"
@@ -12,7 +13,7 @@ import (
 
 // inputs returns what decides what the guest becomes. The payload is in its memory.
 func (m *machine) inputs(p *payload, boot guestload.Boot, configuration []byte, banks []eventlog.Algorithm) (measure.Inputs, error) {
-	in := measure.Inputs{Version: Version, Configuration: configuration, Hints: boot.Hints, CommandLine: boot.CommandLine}
+	in := measure.Inputs{Version: Version, Configuration: configuration, Hints: paramNames(boot.Hints), CommandLine: boot.CommandLine}
 	var err error
 	if in.Image, err = programs(banks); err != nil {
 		return in, err
@@ -31,6 +32,17 @@ func (m *machine) inputs(p *payload, boot guestload.Boot, configuration []byte, 
 	initrd, err := p.digest(p.initrdFile, "initrd", banks)
 	in.Initrd = &initrd
 	return in, err
+}
+
+// paramNames returns the names of kernel parameters without their values. The frequency
+// of a clock is measured anew at each start of the VM: sealed to its digits, nothing
+// would ever be unsealed.
+func paramNames(params string) string {
+	names := strings.Fields(params)
+	for i, p := range names {
+		names[i], _, _ = strings.Cut(p, "=")
+	}
+	return strings.Join(names, " ")
 }
 
 // digest measures a file of the payload as the guest has it: the parts that were loaded

@@ -95,3 +95,13 @@ func TestDigest(t *testing.T) {
 		t.Errorf("parts that overlap: %+v", o)
 	}
 }
+
+func TestParamNames(t *testing.T) {
+	for params, want := range map[string]string{
+		"": "", "tsc_early_khz=2445406 tsc=reliable": "tsc_early_khz tsc", "quiet  a=b=c": "quiet a",
+	} {
+		if got := paramNames(params); got != want {
+			t.Errorf("%q has %q, want %q", params, got, want)
+		}
+	}
+}

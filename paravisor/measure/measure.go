@@ -6,7 +6,7 @@
 //	0    EV_S_CRTM_VERSION               the data                         version of Keel, UTF-16
 //	0    EV_POST_CODE                    Keel's image                     its name
 //	1    EV_PLATFORM_CONFIG_FLAGS        the data                         configuration, without the command line
-//	1    EV_PLATFORM_CONFIG_FLAGS        the data                         parameters that Keel adds to the command line
+//	1    EV_PLATFORM_CONFIG_FLAGS        the data                         what Keel adds to the command line, by name
 //	1    EV_PLATFORM_CONFIG_FLAGS        a table (ACPI DATA, SMBIOS)      its name
 //	7    EV_EFI_VARIABLE_DRIVER_CONFIG   the data                         SecureBoot = 0; PK, KEK, db, dbx empty
 //	0–7  EV_SEPARATOR                    the data                         four bytes of zero
@@ -61,8 +61,8 @@ type Inputs struct {
 	// allowed. It must not contain the command line, nor anything that depends on the
 	// kernel's or the initrd's contents.
 	Configuration []byte
-	// Hints are kernel parameters that Keel adds to CommandLine, such as the frequency
-	// of a clock. They depend on the host and stay out of PCR 12.
+	// Hints names the kernel parameters that Keel adds to CommandLine, such as the
+	// frequency of a clock. Their values depend on the host and differ from boot to boot.
 	Hints  string
 	Tables []Object // ACPI and SMBIOS tables, as the guest finds them
 	Kernel Object
