@@ -18,7 +18,7 @@ FUZZ_FIRST    := FuzzDispatch|FuzzLocalRegisters|FuzzIOAPIC|FuzzRead|FuzzParse|F
 ARGS     ?=
 
 # Packages whose tests need a VM; all others are unit tests.
-VM_TESTS := keel/tests/boot keel/tests/storage keel/tests/hostile
+VM_TESTS := keel/tests/boot keel/tests/storage keel/tests/tpm keel/tests/hostile
 OTHERS    = $$(go list ./... | grep -vxF $(VM_TESTS:%=-e %))
 
 # step NAME COMMAND: runs a command with a headline and the time it took.
@@ -27,7 +27,7 @@ define step
 	echo "== $(1): $$(( $$(date +%s) - start )) s"
 endef
 
-.PHONY: help deps build image run test unit boot storage hostile identical fuzz lint generate check-generate fmt soak bench clean
+.PHONY: help deps build image run test unit boot storage tpm hostile identical fuzz lint generate check-generate fmt soak bench bench-disk clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ boot: ## boot guests and check what they see
 storage: ## boot guests with disks and check what is on them
 	@go test -count=1 -timeout 60m keel/tests/storage
 
+tpm: ## boot guests with a TPM and let them use it
+	@go test -count=1 -timeout 40m keel/tests/tpm
+
 hostile: ## guests and hosts that attack Keel
 	@go test -count=1 -timeout 45m keel/tests/hostile
 
@@ -101,6 +104,10 @@ soak: build ## every guest of the matrices, every attack, 30 boots in a row, 50 
 bench: build ## measure Keel beside nested QEMU; results under tests/bench/results
 	@build/keel image build
 	@go run ./tests/bench $(ARGS)
+
+bench-disk: build ## measure Keel's disks beside NVMe in VTL2 and nested QEMU; results under tests/benchdisk/results
+	@build/keel image build
+	@go run ./tests/benchdisk $(ARGS)
 
 clean: ## remove what was built; the caches stay
 	@rm -rf build

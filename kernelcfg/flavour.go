@@ -23,10 +23,11 @@ const (
 	Release Flavour = "release" // base + kvm
 	Debug   Flavour = "debug"   // base + kvm + debug
 	HyperV  Flavour = "hyperv"  // base + hyperv; built, not booted
+	Bench   Flavour = "bench"   // base + kvm + bench; for what Keel is compared with, not for Keel
 )
 
 // Flavours lists them all.
-var Flavours = []Flavour{Release, Debug, HyperV}
+var Flavours = []Flavour{Release, Debug, HyperV, Bench}
 
 //go:embed fragments/*.config
 var fragments embed.FS
@@ -36,12 +37,13 @@ var parts = map[Flavour][]string{
 	Release: {"base", "kvm"},
 	Debug:   {"base", "kvm", "debug"},
 	HyperV:  {"base", "hyperv"},
+	Bench:   {"base", "kvm", "bench"},
 }
 
 // ParseFlavour turns a word of the command line into a Flavour, or ErrFlavour.
 func ParseFlavour(s string) (Flavour, error) {
 	if _, ok := parts[Flavour(s)]; !ok {
-		return "", fmt.Errorf("%w %q: one of release, debug, hyperv", ErrFlavour, s)
+		return "", fmt.Errorf("%w %q: one of release, debug, hyperv, bench", ErrFlavour, s)
 	}
 	return Flavour(s), nil
 }

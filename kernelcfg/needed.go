@@ -20,8 +20,9 @@ var libraryDirs = []string{"lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "
 // interpreter that they need, directly or not (ELF gABI, DT_NEEDED and PT_INTERP).
 // Files are named as the guest's loader asks for them, programs without the usr/ of
 // a merged system, and given with their content's path on this machine; links are
-// followed within the tree.
-func closure(tree string, programs []string) ([]GuestFile, error) {
+// followed within the tree. A library that is given is taken from its path instead,
+// and what it needs is not looked for.
+func closure(tree string, programs []string, given map[string]string) ([]GuestFile, error) {
 	files := map[string]string{}
 	var todo []string
 	for _, p := range programs {
@@ -46,6 +47,10 @@ func closure(tree string, programs []string) ([]GuestFile, error) {
 			todo = append(todo, strings.TrimPrefix(interpreter, "/"))
 		}
 		for _, library := range needed {
+			if file := given[library]; file != "" {
+				files[path.Join(libraryDirs[0], library)] = file
+				continue
+			}
 			found, err := findLibrary(tree, library)
 			if err != nil {
 				return nil, fmt.Errorf("%w, needed by %s", err, name)

@@ -25,9 +25,6 @@ var always = []rule{
 	{"IPV6", "n", "VTL2 has no network"},
 	{"NETDEVICES", "n", "VTL2 has no network"},
 	{"SWAP", "n", "guest secrets stay in memory"},
-	{"BLOCK", "n", "disks belong to user-space drivers"},
-	{"BLK_DEV_NVME", "n", "disks belong to user-space drivers"},
-	{"VIRTIO_BLK", "n", "disks belong to user-space drivers"},
 	{"PROC_KCORE", "n", "no window into kernel memory"},
 	{"IA32_EMULATION", "n", "no 32-bit system calls"},
 	{"MODIFY_LDT_SYSCALL", "n", "not needed by Go"},
@@ -82,6 +79,13 @@ var always = []rule{
 	{"NET_NS", "y", "workers are confined"},
 }
 
+// diskless holds for every kernel on which the paravisor runs.
+var diskless = []rule{
+	{"BLOCK", "n", "disks belong to user-space drivers"},
+	{"BLK_DEV_NVME", "n", "disks belong to user-space drivers"},
+	{"VIRTIO_BLK", "n", "disks belong to user-space drivers"},
+}
+
 // kvmRules hold where the guest runs through nested KVM.
 var kvmRules = []rule{
 	{"KVM", "y", "runs the guest"},
@@ -121,21 +125,31 @@ var quiet = []rule{
 
 // rules lists what the final .config of each flavour must satisfy.
 var rules = map[Flavour][][]rule{
-	Release: {always, kvmRules, quiet},
-	Debug: {always, kvmRules, {
+	Release: {always, diskless, kvmRules, quiet},
+	Debug: {always, diskless, kvmRules, {
 		{"DEBUG_FS", "y", "what the flavour is for"},
 		{"FUNCTION_TRACER", "y", "what the flavour is for"},
 		{"KALLSYMS", "y", "what the flavour is for"},
 		{"IKCONFIG_PROC", "y", "what the flavour is for"},
 		{"MAGIC_SYSRQ", "y", "what the flavour is for"},
 	}},
-	HyperV: {always, quiet, {
+	HyperV: {always, diskless, quiet, {
 		{"HYPERV_VTL_MODE", "y", "VTL2 beneath Hyper-V"},
 		{"MSHV_VTL", "y", "runs the guest"},
 		{"HYPERV_VMBUS", "y", "channels to the host"},
 		{"HYPERV_VSOCKETS", "y", "diagnostics channel"},
 		{"KVM", "n", "the guest runs through mshv_vtl"},
 		{"MTRR", "n", "MTRRs belong to VTL0"},
+	}},
+	// As the release kernel in all that costs time, but for the disk.
+	Bench: {always, kvmRules, quiet, {
+		{"BLK_DEV_NVME", "y", "what the flavour is for"},
+		{"AIO", "y", "what the flavour is for"},
+		{"IOMMU_DEFAULT_DMA_LAZY", "y", "the kernel's driver is as fast as it is by default"},
+		{"VIRTIO_BLK", "n", "there is one disk"},
+		{"SCSI", "n", "there is one disk"},
+		{"MQ_IOSCHED_DEADLINE", "n", "requests pass the kernel in the order in which they come"},
+		{"BLK_WBT", "n", "nothing throttles the disk"},
 	}},
 }
 

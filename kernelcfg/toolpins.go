@@ -14,11 +14,7 @@ type toolSet struct {
 // library's later pins have the same binary interface.
 var toolSets = []toolSet{
 	{"bookworm", [][]deb.Pin{
-		{{
-			Name: "dash", Version: "0.5.12-2",
-			Pool:   "pool/main/d/dash/dash_0.5.12-2_amd64.deb",
-			SHA256: "33ea40061da2f1a861ec46212b2b6a34f0776a049b1a3f0abce2fb8cb994258f", Size: 91848,
-		}},
+		{dashBookworm},
 		{{
 			Name: "e2fsprogs", Version: "1.47.0-2+b2",
 			Pool:   "pool/main/e/e2fsprogs/e2fsprogs_1.47.0-2+b2_amd64.deb",
@@ -58,19 +54,7 @@ var toolSets = []toolSet{
 				SHA256: "f3fe9b80a2dcd2a7f464f3ada4d92b56999c32cd08e25da115cc3c3509e6a901", Size: 133804,
 			},
 		},
-		{
-			{
-				Name: "libc6", Version: "2.36-9+deb12u14",
-				Pool:   "pool/main/g/glibc/libc6_2.36-9+deb12u14_amd64.deb",
-				SHA256: "ba4f88f73dbc3ae9055f3c20f4523bfdbaf1ad13ff95e258924f77d20b4fbedf", Size: 2759320,
-			},
-			{
-				Name: "libc6", Version: "2.36-9+deb12u7",
-				Pool:   "pool/updates/main/g/glibc/libc6_2.36-9+deb12u7_amd64.deb",
-				SHA256: "eba944bd99c2f5142baf573e6294a70f00758083bc3c2dca4c9e445943a3f8e6", Size: 2757936,
-			},
-			libc6Trixie,
-		},
+		libc6Bookworm,
 		{
 			{
 				Name: "libblkid1", Version: "2.38.1-5+deb12u3",
@@ -237,6 +221,28 @@ var toolSets = []toolSet{
 			SHA256: "b3547dc1fb6e8109fa9d7b16c4d7a54a9266d8f971f300cc534bb678a986736d", Size: 145992,
 		}},
 	}},
+}
+
+// dashBookworm is the shell of scripts.
+var dashBookworm = deb.Pin{
+	Name: "dash", Version: "0.5.12-2",
+	Pool:   "pool/main/d/dash/dash_0.5.12-2_amd64.deb",
+	SHA256: "33ea40061da2f1a861ec46212b2b6a34f0776a049b1a3f0abce2fb8cb994258f", Size: 91848,
+}
+
+// libc6Bookworm is the C library of programs of bookworm.
+var libc6Bookworm = []deb.Pin{
+	{
+		Name: "libc6", Version: "2.36-9+deb12u14",
+		Pool:   "pool/main/g/glibc/libc6_2.36-9+deb12u14_amd64.deb",
+		SHA256: "ba4f88f73dbc3ae9055f3c20f4523bfdbaf1ad13ff95e258924f77d20b4fbedf", Size: 2759320,
+	},
+	{
+		Name: "libc6", Version: "2.36-9+deb12u7",
+		Pool:   "pool/updates/main/g/glibc/libc6_2.36-9+deb12u7_amd64.deb",
+		SHA256: "eba944bd99c2f5142baf573e6294a70f00758083bc3c2dca4c9e445943a3f8e6", Size: 2757936,
+	},
+	libc6Trixie,
 }
 
 // libc6Trixie is compatible with programs of bookworm.

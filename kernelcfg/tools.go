@@ -47,7 +47,7 @@ func GuestTools(ctx context.Context) ([]GuestFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrGuest, err)
 	}
-	files, err := takeTools(ctx, cache, toolSets)
+	files, err := takeTools(ctx, cache, diskTools)
 	if err != nil {
 		return nil, fmt.Errorf("%w: tools: %w", ErrGuest, err)
 	}
@@ -58,34 +58,53 @@ func GuestTools(ctx context.Context) ([]GuestFile, error) {
 	return append(files, GuestFile{Name: "bin/fio", Path: fio}), nil
 }
 
+// toolKit is what one kind of guest gets.
+type toolKit struct {
+	programs []string  // as toolPrograms has them
+	opened   []string  // libraries that programs open by themselves, by the name that they ask for
+	sets     []toolSet // in order of preference
+	// given are libraries that come from elsewhere: the path on this machine by name.
+	given map[string]string
+}
+
+// diskTools are the tools of GuestTools.
+var diskTools = toolKit{programs: toolPrograms, sets: toolSets}
+
 // takeTools returns the tools of the first set that the mirrors have whole.
-func takeTools(ctx context.Context, cache *deb.Cache, sets []toolSet) ([]GuestFile, error) {
+func takeTools(ctx context.Context, cache *deb.Cache, kit toolKit) ([]GuestFile, error) {
 	var dropped error
-	for i, set := range sets {
-		tree, err := toolTree(ctx, cache, set)
+	for i, set := range kit.sets {
+		tree, err := toolTree(ctx, cache, kit.programs, set)
 		if err == nil {
-			programs, err := findPrograms(tree)
+			wanted, err := findPrograms(tree, kit.programs)
 			if err != nil {
 				return nil, err
 			}
-			return closure(tree, programs)
+			for _, library := range kit.opened {
+				name, err := findLibrary(tree, library)
+				if err != nil {
+					return nil, err
+				}
+				wanted = append(wanted, name)
+			}
+			return closure(tree, wanted, kit.given)
 		}
 		if !errors.Is(err, deb.ErrDropped) {
 			return nil, err
 		}
 		dropped = err
-		if i+1 < len(sets) {
-			fmt.Fprintf(cache.Progress, "keel: WARNING: %v; taking the tools of %s. Update the pins.\n", err, sets[i+1].release)
+		if i+1 < len(kit.sets) {
+			fmt.Fprintf(cache.Progress, "keel: WARNING: %v; taking the tools of %s. Update the pins.\n", err, kit.sets[i+1].release)
 		}
 	}
 	return nil, dropped
 }
 
 // toolTree returns the folder with a set's unpacked programs and libraries.
-func toolTree(ctx context.Context, cache *deb.Cache, set toolSet) (string, error) {
+func toolTree(ctx context.Context, cache *deb.Cache, programs []string, set toolSet) (string, error) {
 	place := func(pins []deb.Pin) string {
 		h := sha256.New()
-		fmt.Fprintln(h, toolsRecipe, toolPrograms)
+		fmt.Fprintln(h, toolsRecipe, programs)
 		for _, p := range pins {
 			fmt.Fprintln(h, p.SHA256)
 		}
@@ -122,7 +141,7 @@ func toolTree(ctx context.Context, cache *deb.Cache, set toolSet) (string, error
 		return "", err
 	}
 	for _, pkg := range packages {
-		if err := unpackTools(pkg, part); err != nil {
+		if err := unpackTools(pkg, part, programs); err != nil {
 			return "", errors.Join(err, os.RemoveAll(part))
 		}
 	}
@@ -136,9 +155,9 @@ func isDir(name string) bool {
 
 // unpackTools takes the wanted programs and all shared libraries of a package, with
 // the links between them.
-func unpackTools(pkg, tree string) error {
+func unpackTools(pkg, tree string, programs []string) error {
 	return deb.Walk(pkg, func(h *tar.Header, r io.Reader) error {
-		if !isProgram(h.Name) && !isLibrary(h.Name) {
+		if !isProgram(h.Name, programs) && !isLibrary(h.Name) {
 			return nil
 		}
 		dst := filepath.Join(tree, filepath.FromSlash(h.Name))
@@ -157,14 +176,14 @@ func unpackTools(pkg, tree string) error {
 	})
 }
 
-// isProgram tells a program that toolPrograms names.
-func isProgram(name string) bool {
+// isProgram tells a program that one of the patterns names.
+func isProgram(name string, programs []string) bool {
 	switch path.Dir(name) {
 	case "bin", "sbin", "usr/bin", "usr/sbin":
 	default:
 		return false
 	}
-	for _, p := range toolPrograms {
+	for _, p := range programs {
 		if ok, _ := path.Match(p, path.Base(name)); ok { // the patterns are ours
 			return true
 		}
@@ -183,8 +202,8 @@ func isLibrary(name string) bool {
 }
 
 // findPrograms lists the programs of an unpacked tree, and complains when one of
-// toolPrograms is not there.
-func findPrograms(tree string) ([]string, error) {
+// them is not there.
+func findPrograms(tree string, programs []string) ([]string, error) {
 	var out []string
 	found := map[string]bool{}
 	for _, dir := range []string{"bin", "sbin", "usr/bin", "usr/sbin"} {
@@ -194,14 +213,14 @@ func findPrograms(tree string) ([]string, error) {
 		}
 		for _, e := range entries {
 			out = append(out, path.Join(dir, e.Name()))
-			for _, p := range toolPrograms {
+			for _, p := range programs {
 				if ok, _ := path.Match(p, e.Name()); ok {
 					found[p] = true
 				}
 			}
 		}
 	}
-	for _, p := range toolPrograms {
+	for _, p := range programs {
 		if !found[p] {
 			return nil, fmt.Errorf("the packages have no %s", p)
 		}

@@ -40,7 +40,7 @@ func TestToolPins(t *testing.T) {
 		}
 		names[p.SHA256] = p.String()
 	}
-	for _, set := range toolSets {
+	for _, set := range append(slices.Clone(toolSets), tpmToolSets...) {
 		seen := map[string]bool{}
 		for _, pins := range set.packages {
 			if len(pins) == 0 || seen[pins[0].Name] {
@@ -100,7 +100,7 @@ func TestClosure(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, filepath.Join(tree, "usr/bin/program"), string(data))
-	if _, err := closure(tree, []string{"usr/bin/program"}); err == nil || !strings.Contains(err.Error(), "needed by bin/program") {
+	if _, err := closure(tree, []string{"usr/bin/program"}, nil); err == nil || !strings.Contains(err.Error(), "needed by bin/program") {
 		t.Errorf("error %v", err)
 	}
 	want := []string{strings.TrimPrefix(interpreter, "/"), "bin/program"}
@@ -109,7 +109,7 @@ func TestClosure(t *testing.T) {
 		put(t, filepath.Join(tree, "usr/lib/x86_64-linux-gnu", library), "no ELF")
 		want = append(want, "usr/lib/x86_64-linux-gnu/"+library)
 	}
-	files, err := closure(tree, []string{"usr/bin/program"})
+	files, err := closure(tree, []string{"usr/bin/program"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestTakeTools(t *testing.T) {
 	gone := pin
 	gone.SHA256, gone.Pool = strings.Repeat("0", 64), "pool/gone.deb"
 	sets := []toolSet{{"newer", [][]deb.Pin{{pin}, {gone}}}, {"older", [][]deb.Pin{{gone, pin}}}}
-	files, err := takeTools(t.Context(), cache, sets)
+	files, err := takeTools(t.Context(), cache, toolKit{programs: toolPrograms, sets: sets})
 	if err != nil || len(files) != len(toolPrograms) {
 		t.Fatalf("%v, %v", files, err)
 	}
@@ -148,7 +148,7 @@ func TestTakeTools(t *testing.T) {
 		t.Fatal(err)
 	}
 	cache.Root = t.TempDir()
-	if again, err := takeTools(t.Context(), cache, []toolSet{{"older", [][]deb.Pin{{pin}}}}); err != nil || !slices.Equal(again, files) {
+	if again, err := takeTools(t.Context(), cache, toolKit{programs: toolPrograms, sets: []toolSet{{"older", [][]deb.Pin{{pin}}}}}); err != nil || !slices.Equal(again, files) {
 		t.Errorf("%v, %v", again, err)
 	}
 }
@@ -157,7 +157,7 @@ func TestTakeToolsNamesWhatIsMissing(t *testing.T) {
 	tree := t.TempDir()
 	put(t, filepath.Join(tree, "usr/bin/sg_inq"), "")
 	cache, pin := fakeCache(t, "tools", packageOf(t, tree), &bytes.Buffer{})
-	if _, err := takeTools(t.Context(), cache, []toolSet{{"x", [][]deb.Pin{{pin}}}}); err == nil || !strings.Contains(err.Error(), "have no dash") {
+	if _, err := takeTools(t.Context(), cache, toolKit{programs: toolPrograms, sets: []toolSet{{"x", [][]deb.Pin{{pin}}}}}); err == nil || !strings.Contains(err.Error(), "have no dash") {
 		t.Errorf("error %v", err)
 	}
 }

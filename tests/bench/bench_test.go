@@ -6,77 +6,12 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/u-root/u-root/pkg/cpio"
-
 	"keel/boot/qemu"
 )
-
-func TestMedian(t *testing.T) {
-	tests := []struct {
-		values []float64
-		want   float64
-	}{
-		{nil, 0},
-		{[]float64{3}, 3},
-		{[]float64{9, 1, 2}, 2},
-		{[]float64{4, 1, 3, 2}, 2.5},
-	}
-	for _, tt := range tests {
-		given := slices.Clone(tt.values)
-		if got := median(tt.values); got != tt.want {
-			t.Errorf("median of %v is %v, want %v", tt.values, got, tt.want)
-		}
-		if !slices.Equal(given, tt.values) {
-			t.Errorf("median changed %v into %v", given, tt.values)
-		}
-	}
-}
-
-func TestParseLDD(t *testing.T) {
-	const good = "\tlinux-vdso.so.1 (0x00007fb00215c000)\n" +
-		"\tlibz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x00007fb00204b000)\n" +
-		"\t/lib64/ld-linux-x86-64.so.2 (0x00007fb00215e000)\n"
-	got, err := parseLDD(good)
-	if want := []string{"/lib/x86_64-linux-gnu/libz.so.1", "/lib64/ld-linux-x86-64.so.2"}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("%q, %v, want %q", got, err, want)
-	}
-	for _, bad := range []string{"", "\tnot a dynamic executable\n", "\tlibx.so.1 => not found\n", good + "\tlibrelative.so (0x1)\n"} {
-		if got, err := parseLDD(bad); !errors.Is(err, errLDD) {
-			t.Errorf("%q gave %q, %v", bad, got, err)
-		}
-	}
-}
-
-func TestArchiveHasFoldersFirst(t *testing.T) {
-	var out strings.Builder
-	w := cpio.Newc.Writer(&out)
-	made := map[string]bool{".": true}
-	for _, name := range []string{"usr/bin/a", "usr/bin/b", "lib64/c"} {
-		if err := writeFile(w, made, name, []byte(name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		t.Fatal(err)
-	}
-	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(strings.NewReader(out.String())))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, r := range records {
-		names = append(names, r.Name)
-	}
-	want := []string{"usr", "usr/bin", "usr/bin/a", "usr/bin/b", "lib64", "lib64/c"}
-	if !slices.Equal(slices.DeleteFunc(names, func(n string) bool { return n == cpio.Trailer }), want) {
-		t.Errorf("%q, want %q", names, want)
-	}
-}
 
 func TestPowerOn(t *testing.T) {
 	const trace = "qemu: warning\n4711@1795208445.000123:vm_state_notify running 1 reason 9 (running)\n" +
@@ -232,24 +167,9 @@ func TestScales(t *testing.T) {
 	if ratioX(1e-9) != plotLeft || ratioX(1e9) != plotRight {
 		t.Error("a ratio lies outside of the plot")
 	}
-	for v, want := range map[float64]float64{0.3: 0.5, 1: 1, 1.2: 2, 4100: 5000, 7000: 10000} {
-		if got := niceStep(v); math.Abs(got-want) > want/1e9 {
-			t.Errorf("step for %v is %v, want %v", v, got, want)
-		}
-	}
 	for p, want := range map[int]string{-2: "1/4", 0: "1", 3: "8"} {
 		if got := power(p); got != want {
 			t.Errorf("2^%d is %q, want %q", p, got, want)
 		}
-	}
-}
-
-func TestField(t *testing.T) {
-	const text = "processor\t: 0\nmodel name\t: AMD EPYC: 7742\nmodel name\t: other\n"
-	if got := field(text, "model name"); got != "AMD EPYC: 7742" {
-		t.Errorf("%q", got)
-	}
-	if got := field(text, "model"); got != "" {
-		t.Errorf("%q for a name that is not there", got)
 	}
 }

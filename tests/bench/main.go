@@ -18,6 +18,7 @@ import (
 	"keel/boot"
 	"keel/boot/qemu"
 	"keel/kernelcfg"
+	"keel/tests/bench/peerimage"
 	"keel/tests/guest"
 )
 
@@ -98,20 +99,15 @@ func prepare(ctx context.Context, f flags, work string) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	igvm, err := os.ReadFile(f.image)
-	if err != nil {
+	if b.keel, err = peerimage.Read(f.image); err != nil {
 		return nil, err
 	}
-	if b.keel.pvh, err = boot.PVHFromIGVM(igvm); err != nil {
-		return nil, err
-	}
-	b.keel.igvmBytes = int64(len(igvm))
 	if f.vtl2 == "" {
 		if f.vtl2, err = kernelcfg.Build(ctx, kernelcfg.Release); err != nil {
 			return nil, err
 		}
 	}
-	b.peer, err = buildPeer(ctx, ".", f.vtl2, summary.Cmdline, filepath.Join(work, "peer"))
+	b.peer, err = peerimage.Build(ctx, peerimage.Options{Root: ".", Kernel: f.vtl2, Cmdline: summary.Cmdline, Work: filepath.Join(work, "peer")})
 	return b, err
 }
 

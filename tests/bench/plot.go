@@ -2,9 +2,10 @@ package main
 
 import (
 	"fmt"
-	"html"
 	"math"
 	"strings"
+
+	"keel/tests/bench/report"
 )
 
 // Geometry of the plot, in pixels.
@@ -29,36 +30,15 @@ const (
 	colourAid = "#cccccc"
 )
 
-// canvas collects the elements of an SVG file.
-type canvas struct{ strings.Builder }
-
-func (c *canvas) add(format string, args ...any) { fmt.Fprintf(c, format+"\n", args...) }
-
-func (c *canvas) text(x, y float64, anchor, style, s string) {
-	c.add(`<text x="%.1f" y="%.1f" text-anchor="%s" %s>%s</text>`, x, y, anchor, style, html.EscapeString(s))
-}
-
-func (c *canvas) line(x1, y1, x2, y2 float64, colour, style string) {
-	c.add(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" %s/>`, x1, y1, x2, y2, colour, style)
-}
-
-func (c *canvas) dot(x, y, radius float64, colour, style string) {
-	c.add(`<circle cx="%.1f" cy="%.1f" r="%.1f" fill="%s" %s/>`, x, y, radius, colour, style)
-}
-
-const titleStyle = `font-size="15" font-weight="bold"`
-
 // plot draws two panels: ratios of all measures, and every boot.
 func (r *results) plot() string {
 	rows := r.rows()
 	height := 2*(titleHeight+axisHeight) + (len(rows)+1+len(sides))*rowHeight + 30
-	var c canvas
-	c.add(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="#222222">`,
-		plotWidth, height, plotWidth, height)
-	c.add(`<rect width="%d" height="%d" fill="#ffffff"/>`, plotWidth, height)
+	var c report.Canvas
+	c.Open(plotWidth, height)
 	end := r.plotRatios(&c, rows)
 	r.plotBoots(&c, end+20)
-	c.add("</svg>")
+	c.Add("</svg>")
 	return c.String()
 }
 
@@ -68,24 +48,24 @@ func ratioX(v float64) float64 {
 	return plotLeft + (at+1)/2*(plotRight-plotLeft)
 }
 
-func (r *results) plotRatios(c *canvas, rows []row) (bottom float64) {
+func (r *results) plotRatios(c *report.Canvas, rows []row) (bottom float64) {
 	top := float64(titleHeight)
 	bottom = top + float64(len(rows))*rowHeight
-	c.text(12, 24, "start", titleStyle, "Keel over nested QEMU: left of 1, Keel is faster or smaller")
-	c.add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`, ratioX(1), top, plotRight-ratioX(1), bottom-top, colourBad)
+	c.Text(12, 24, "start", report.TitleStyle, "Keel over nested QEMU: left of 1, Keel is faster or smaller")
+	c.Add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`, ratioX(1), top, plotRight-ratioX(1), bottom-top, colourBad)
 	for p := -ratioSpan; p <= ratioSpan; p++ {
 		x := ratioX(math.Exp2(float64(p)))
-		c.line(x, top, x, bottom, colourAid, "")
-		c.text(x, bottom+15, "middle", "", power(p))
+		c.Line(x, top, x, bottom, colourAid, "")
+		c.Text(x, bottom+15, "middle", "", power(p))
 	}
-	c.line(ratioX(1), top, ratioX(1), bottom, colourOwn, `stroke-width="1.5"`)
+	c.Line(ratioX(1), top, ratioX(1), bottom, colourOwn, `stroke-width="1.5"`)
 	for i, w := range rows {
 		y := top + (float64(i)+0.5)*rowHeight
 		m := r.medians(w)
-		c.text(plotLeft-10, y+4, "end", "", fmt.Sprintf("%s, %d VP", w.name, w.vps))
-		c.line(plotLeft, y, plotRight, y, colourAid, `stroke-dasharray="1 4"`)
+		c.Text(plotLeft-10, y+4, "end", "", fmt.Sprintf("%s, %d VP", w.name, w.vps))
+		c.Line(plotLeft, y, plotRight, y, colourAid, `stroke-dasharray="1 4"`)
 		if strings.HasPrefix(w.budget, "ratio at most 0.7") {
-			c.line(ratioX(0.7), y-9, ratioX(0.7), y+9, colourOwn, `stroke-width="2"`)
+			c.Line(ratioX(0.7), y-9, ratioX(0.7), y+9, colourOwn, `stroke-width="2"`)
 		}
 		for _, v := range []struct {
 			peer   float64
@@ -93,18 +73,18 @@ func (r *results) plotRatios(c *canvas, rows []row) (bottom float64) {
 			dy     float64
 		}{{m.off, colourOff, -4}, {m.on, colourOn, 4}} {
 			if m.keel > 0 && v.peer > 0 {
-				c.dot(ratioX(m.keel/v.peer), y+v.dy, 4.5, v.colour, "")
+				c.Dot(ratioX(m.keel/v.peer), y+v.dy, 4.5, v.colour, "")
 			}
 		}
-		c.text(plotRight+8, y+4, "start", "", fmt.Sprintf("Keel: %s %s", number(m.keel), w.unit))
+		c.Text(plotRight+8, y+4, "start", "", fmt.Sprintf("Keel: %s %s", report.Number(m.keel), w.unit))
 	}
 	y := bottom + 40
-	c.dot(plotLeft+6, y-4, 4.5, colourOff, "")
-	c.text(plotLeft+16, y, "start", "", "to kernel-irqchip=off")
-	c.dot(plotLeft+166, y-4, 4.5, colourOn, "")
-	c.text(plotLeft+176, y, "start", "", "to kernel-irqchip=on")
-	c.line(plotLeft+320, y-12, plotLeft+320, y+4, colourOwn, `stroke-width="2"`)
-	c.text(plotLeft+328, y, "start", "", "budget")
+	c.Dot(plotLeft+6, y-4, 4.5, colourOff, "")
+	c.Text(plotLeft+16, y, "start", "", "to kernel-irqchip=off")
+	c.Dot(plotLeft+166, y-4, 4.5, colourOn, "")
+	c.Text(plotLeft+176, y, "start", "", "to kernel-irqchip=on")
+	c.Line(plotLeft+320, y-12, plotLeft+320, y+4, colourOwn, `stroke-width="2"`)
+	c.Text(plotLeft+328, y, "start", "", "budget")
 	return y
 }
 
@@ -117,46 +97,35 @@ func power(p int) string {
 }
 
 // plotBoots draws a dot for every boot and a bar at the median of each side.
-func (r *results) plotBoots(c *canvas, top float64) {
+func (r *results) plotBoots(c *report.Canvas, top float64) {
 	userspace := func(s *sample) (float64, bool) { return s.UserspaceMS, true }
 	longest := 1.0
 	for i := range r.Samples {
 		longest = max(longest, r.Samples[i].UserspaceMS)
 	}
-	step := niceStep(longest / 5)
+	step := report.NiceStep(longest / 5)
 	longest = math.Ceil(longest/step) * step
 	at := func(ms float64) float64 { return plotLeft + ms/longest*(plotRight-plotLeft) }
-	c.text(12, top+24, "start", titleStyle, "Boot to userspace, every round (seconds; the bar is the median)")
+	c.Text(12, top+24, "start", report.TitleStyle, "Boot to userspace, every round (seconds; the bar is the median)")
 	top += titleHeight
 	bottom := top + float64(len(sides))*rowHeight
 	for ms := 0.0; ms <= longest; ms += step {
-		c.line(at(ms), top, at(ms), bottom, colourAid, "")
-		c.text(at(ms), bottom+15, "middle", "", fmt.Sprintf("%.3g", ms/1000))
+		c.Line(at(ms), top, at(ms), bottom, colourAid, "")
+		c.Text(at(ms), bottom+15, "middle", "", fmt.Sprintf("%.3g", ms/1000))
 	}
 	colours := map[string]string{keel: colourOwn, qemuOff: colourOff, qemuOn: colourOn}
 	for i, s := range sides {
 		y := top + (float64(i)+0.5)*rowHeight
-		c.text(plotLeft-10, y+4, "end", "", s.String())
+		c.Text(plotLeft-10, y+4, "end", "", s.String())
 		values := r.of(s, userspace)
 		if len(values) == 0 {
 			continue
 		}
 		for _, v := range values {
-			c.dot(at(v), y, 4, colours[s.Monitor], `fill-opacity="0.45"`)
+			c.Dot(at(v), y, 4, colours[s.Monitor], `fill-opacity="0.45"`)
 		}
-		m := median(values)
-		c.line(at(m), y-9, at(m), y+9, colours[s.Monitor], `stroke-width="3"`)
-		c.text(plotRight+8, y+4, "start", "", fmt.Sprintf("%.2f s", m/1000))
+		m := report.Median(values)
+		c.Line(at(m), y-9, at(m), y+9, colours[s.Monitor], `stroke-width="3"`)
+		c.Text(plotRight+8, y+4, "start", "", fmt.Sprintf("%.2f s", m/1000))
 	}
-}
-
-// niceStep rounds up to 1, 2 or 5 times a power of ten.
-func niceStep(v float64) float64 {
-	unit := math.Pow(10, math.Floor(math.Log10(v)))
-	for _, f := range []float64{1, 2, 5} {
-		if v <= f*unit {
-			return f * unit
-		}
-	}
-	return 10 * unit
 }

@@ -7,20 +7,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"keel/boot/qemu"
 	"keel/tests/bench/peer"
+	"keel/tests/bench/report"
 )
 
 // results is everything that results.json holds.
 type results struct {
 	Date        string              `json:"date"`
-	Machine     machine             `json:"machine"`
+	Machine     report.Machine      `json:"machine"`
 	QEMU        string              `json:"qemu"` // of the host; nested QEMU is the same binary
 	Accel       qemu.Accel          `json:"accel"`
 	Rounds      int                 `json:"rounds"`
@@ -50,37 +48,6 @@ type images struct {
 	GuestInitramfs int   `json:"guest_initrd_bytes"`
 }
 
-// machine describes where the figures come from.
-type machine struct {
-	CPU    string `json:"cpu"`
-	Cores  int    `json:"cores"`
-	RAM    uint64 `json:"ram_bytes"`
-	Kernel string `json:"kernel"`
-	Debian string `json:"debian"`
-}
-
-func thisMachine() machine {
-	text := func(path string) string {
-		b, _ := os.ReadFile(path) // what a host does not say stays empty
-		return strings.TrimSpace(string(b))
-	}
-	ram, _ := strconv.ParseUint(strings.TrimSuffix(field(text("/proc/meminfo"), "MemTotal"), " kB"), 10, 64)
-	return machine{
-		CPU: field(text("/proc/cpuinfo"), "model name"), Cores: runtime.NumCPU(), RAM: ram << 10,
-		Kernel: text("/proc/sys/kernel/osrelease"), Debian: text("/etc/debian_version"),
-	}
-}
-
-// field returns the first value of a name in a text of lines "name : value".
-func field(text, name string) string {
-	for line := range strings.Lines(text) {
-		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == name {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
-
 // write composes the results and writes them as data, as a table and as a plot.
 func (b *bench) write(ctx context.Context, r *results, folder string) error {
 	version, err := exec.CommandContext(ctx, peer.QEMUPath, "-version").Output()
@@ -88,7 +55,7 @@ func (b *bench) write(ctx context.Context, r *results, folder string) error {
 		return err
 	}
 	r.QEMU, _, _ = strings.Cut(string(version), "\n")
-	r.Date, r.Machine, r.Accel = time.Now().UTC().Format(time.DateOnly), thisMachine(), b.accel
+	r.Date, r.Machine, r.Accel = time.Now().UTC().Format(time.DateOnly), report.ThisMachine(), b.accel
 	r.GuestMemory, r.VMMemory, r.Kernel = b.memory, b.vm, b.kernelName
 	r.Commands = map[string][]string{}
 	for _, s := range sides {
@@ -97,7 +64,7 @@ func (b *bench) write(ctx context.Context, r *results, folder string) error {
 		}
 	}
 	r.Images = images{
-		Keel: b.keel.igvmBytes, Peer: b.peer.igvmBytes, PeerInitramfs: b.peer.initramfsBytes, VTL2Kernel: b.peer.kernelBytes,
+		Keel: b.keel.IGVMBytes, Peer: b.peer.IGVMBytes, PeerInitramfs: b.peer.InitramfsBytes, VTL2Kernel: b.peer.KernelBytes,
 		GuestKernel: len(b.kernel), GuestInitramfs: len(b.initrd),
 	}
 	data, err := json.MarshalIndent(r, "", "  ")
@@ -117,20 +84,6 @@ func (b *bench) write(ctx context.Context, r *results, folder string) error {
 	w := bufio.NewWriter(os.Stdout)
 	_, _ = w.WriteString(r.markdown()) // Flush reports the error
 	return w.Flush()
-}
-
-// median returns the middle of the values, 0 of none.
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	v := slices.Clone(values)
-	slices.Sort(v)
-	mid := len(v) / 2
-	if len(v)%2 == 0 {
-		return (v[mid-1] + v[mid]) / 2
-	}
-	return v[mid]
 }
 
 // of returns what get takes from each sample of a side; samples without it are

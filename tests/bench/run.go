@@ -16,6 +16,7 @@ import (
 	"keel/boot/qemu"
 	"keel/paravisor/config"
 	"keel/tests/bench/peer"
+	"keel/tests/bench/peerimage"
 	"keel/tests/guest"
 )
 
@@ -60,8 +61,8 @@ type sample struct {
 type bench struct {
 	kernel, initrd []byte // of the guest
 	kernelName     string // file name
-	keel           image
-	peer           image
+	keel           peerimage.Image
+	peer           peerimage.Image
 	memory         uint64 // of the guest, bytes
 	vm             uint64 // of the VM, bytes; the same for all sides
 	timeout        time.Duration
@@ -94,9 +95,9 @@ func (l *listener) Write(b []byte) (int, error) {
 // options composes the VM of a side. Only image and configuration differ.
 func (b *bench) options(s side, trace string) (*qemu.Options, error) {
 	o := &qemu.Options{
-		Image: b.keel.pvh, Kernel: b.kernel, Initrd: b.initrd,
+		Image: b.keel.PVH, Kernel: b.kernel, Initrd: b.initrd,
 		VPs: s.VPs, Memory: b.memory, Name: "bench", Accel: qemu.AccelAuto, Loader: qemu.LoaderPVH,
-		Console: qemu.ConsoleStdio, Log: filepath.Join(b.work, "log"), Timeout: b.timeout, ImageBytes: b.keel.igvmBytes,
+		Console: qemu.ConsoleStdio, Log: filepath.Join(b.work, "log"), Timeout: b.timeout, ImageBytes: b.keel.IGVMBytes,
 		ExtraArgs: []string{
 			"-m", strconv.FormatUint(b.vm>>20, 10) + "M", // the last one counts
 			"-msg", "timestamp=on", "-trace", "enable=vm_state_notify", "-D", trace,
@@ -104,7 +105,7 @@ func (b *bench) options(s side, trace string) (*qemu.Options, error) {
 	}
 	var err error
 	if chip, ok := irqchips[s.Monitor]; ok {
-		o.Image, o.ImageBytes = b.peer.pvh, b.peer.igvmBytes
+		o.Image, o.ImageBytes = b.peer.PVH, b.peer.IGVMBytes
 		o.Config, err = json.Marshal(peer.Config{Args: b.machine(chip, s.VPs).Command(), Memory: b.memory, VPs: s.VPs})
 		return o, err
 	}

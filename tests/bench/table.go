@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"keel/tests/bench/report"
 )
 
 // row is one measure of the comparison.
@@ -58,29 +60,8 @@ func (r *results) figures(vps int) []string {
 type medians struct{ keel, off, on float64 }
 
 func (r *results) medians(w row) medians {
-	of := func(monitor string) float64 { return median(r.of(side{monitor, w.vps}, w.get)) }
+	of := func(monitor string) float64 { return report.Median(r.of(side{monitor, w.vps}, w.get)) }
 	return medians{of(keel), of(qemuOff), of(qemuOn)}
-}
-
-// ratio formats Keel's value over a peer's.
-func ratio(keel, peer float64) string {
-	if keel == 0 || peer == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.2f", keel/peer)
-}
-
-// number formats a value with three digits that count.
-func number(v float64) string {
-	switch {
-	case v == 0:
-		return "-"
-	case v < 10:
-		return fmt.Sprintf("%.2f", v)
-	case v < 100:
-		return fmt.Sprintf("%.1f", v)
-	}
-	return fmt.Sprintf("%.0f", v)
 }
 
 // markdown writes the results for people.
@@ -95,11 +76,11 @@ func (r *results) markdown() string {
 	p("|---|---|---|---|---|---|---|---|---|")
 	for _, w := range r.rows() {
 		m := r.medians(w)
-		p("| %s | %d | %s | %s | %s | %s | %s | %s | %s |", w.name, w.vps, ratio(m.keel, m.off), ratio(m.keel, m.on),
-			number(m.keel), number(m.off), number(m.on), w.unit, w.budget)
+		p("| %s | %d | %s | %s | %s | %s | %s | %s | %s |", w.name, w.vps, report.Ratio(m.keel, m.off), report.Ratio(m.keel, m.on),
+			report.Number(m.keel), report.Number(m.off), report.Number(m.on), w.unit, w.budget)
 	}
-	size := func(n int64) string { return number(float64(n) / mebi) }
-	p("| image file | any | %[1]s | %[1]s | %[2]s | %[3]s | %[3]s | MiB | at most 16 MiB |", ratio(float64(r.Images.Keel), float64(r.Images.Peer)), size(r.Images.Keel), size(r.Images.Peer))
+	size := func(n int64) string { return report.Number(float64(n) / mebi) }
+	p("| image file | any | %[1]s | %[1]s | %[2]s | %[3]s | %[3]s | MiB | at most 16 MiB |", report.Ratio(float64(r.Images.Keel), float64(r.Images.Peer)), size(r.Images.Keel), size(r.Images.Peer))
 	p("\n![Ratios and boot times](results.svg)\n")
 	p("References for memory and image (DESIGN, section 6): OpenHCL's release image takes 64 MiB (confidential) or 70 MiB (x64); its initramfs has")
 	p("14.9 MB raw, 6.5 MB packed, plus a kernel. The peer's image is the VTL2 kernel (%s MiB) with Debian's QEMU, its libraries and firmware (%s MiB).\n",
@@ -141,7 +122,7 @@ func (r *results) method() string {
 	p("| Exit | 1 VP | 2 VPs |\n|---|---|---|")
 	for _, kind := range r.exitKinds() {
 		of := func(vps int) float64 {
-			return median(r.of(side{keel, vps}, func(s *sample) (float64, bool) { return float64(s.Exits[kind]), len(s.Exits) > 0 }))
+			return report.Median(r.of(side{keel, vps}, func(s *sample) (float64, bool) { return float64(s.Exits[kind]), len(s.Exits) > 0 }))
 		}
 		p("| %s | %.0f | %.0f |", kind, of(1), of(2))
 	}

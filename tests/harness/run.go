@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,8 +42,8 @@ const (
 	dirTemp     = "tmp"
 )
 
-// Start starts a run without a terminal. The image is the release image, and the
-// console a file, unless the flags say otherwise.
+// Start starts a run without a terminal. The image is the release image, the console a
+// file and the name unique, unless the flags say otherwise.
 func (tool *Tool) Start(t *testing.T, flags ...string) *Run {
 	t.Helper()
 	return tool.start(t, nil, flags)
@@ -54,6 +55,9 @@ func (tool *Tool) start(t *testing.T, tty *os.File, flags []string) *Run {
 		Name:  fmt.Sprintf("keel-test-%d-%d", os.Getpid(), time.Now().UnixNano()),
 		Ended: make(chan struct{}), Patience: Patience,
 		dir: t.TempDir(),
+	}
+	if i := slices.Index(flags, "--name"); i >= 0 && i+1 < len(flags) {
+		r.Name = flags[i+1]
 	}
 	if err := os.Mkdir(r.file(dirTemp), 0o700); err != nil {
 		t.Fatal(err)

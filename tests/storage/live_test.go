@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
 
 	"keel/boot/handoff"
@@ -75,7 +72,7 @@ func TestDurability(t *testing.T) {
 				}
 				return total >= enough
 			})
-			killQEMU(t, r)
+			r.KillVM(t)
 			r.Wait(t, handoff.OutcomeVMLost)
 			f, err := os.Open(disk)
 			if err != nil {
@@ -88,24 +85,5 @@ func TestDurability(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-// killQEMU ends the virtual machine of a run at once.
-func killQEMU(t *testing.T, r *harness.Run) {
-	t.Helper()
-	killed := 0
-	for _, pid := range r.Processes() {
-		exe, err := os.Readlink(filepath.Join("/proc", fmt.Sprint(pid), "exe"))
-		if err != nil || !strings.HasPrefix(filepath.Base(exe), "qemu-system") {
-			continue
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		killed++
-	}
-	if killed != 1 {
-		t.Fatalf("%d processes of QEMU, want 1", killed)
 	}
 }

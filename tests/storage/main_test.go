@@ -112,7 +112,7 @@ const (
 // flags are those of a run of the machine with disks and a script.
 func (m machine) flags(disks []string, script string, params ...string) []string {
 	g := guests[m.kernel]
-	return append(m.base(disks), "--initrd", g.Tools, "--append", Cmdline(g.Modules(m.front), script, params...))
+	return append(m.base(disks), "--initrd", g.Tools, "--append", harness.ScriptCmdline(g.Modules(m.front), script, params...))
 }
 
 func (m machine) base(disks []string) []string {
@@ -136,25 +136,19 @@ func (m machine) disk(d string) string {
 func (m machine) script(t *testing.T, disks []string, script string, params []string, checks ...string) string {
 	t.Helper()
 	r := tool.Start(t, m.flags(disks, script, params...)...)
-	r.Wait(t, handoff.OutcomePoweroff)
+	if report := r.Wait(t, handoff.OutcomePoweroff); len(report.Warnings) > 0 {
+		t.Errorf("warnings: %q", report.Warnings)
+	}
 	return judge(t, r, checks...)
 }
 
 // judge checks what a script that came to its end has said.
 func judge(t *testing.T, r *harness.Run, checks ...string) string {
 	t.Helper()
-	for _, fault := range r.Faults() {
-		t.Errorf("a stray access to memory: %s", fault)
-	}
-	console := r.Console()
-	said := guest.Parse(console)
-	if err := said.Check(append([]string{"modules", "script"}, checks...)...); err != nil {
-		t.Errorf("%v\n%s", err, console)
-	}
-	for _, note := range said.Notes {
+	for _, note := range r.Judge(t, append([]string{"modules"}, checks...)...).Notes {
 		t.Log(note)
 	}
-	return console
+	return r.Console()
 }
 
 // detail returns what a check said.

@@ -3,12 +3,11 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 
 	"keel/initramfs"
 	"keel/kernelcfg"
+	"keel/tests/harness"
 )
 
 // Front ends, as --disk names them.
@@ -83,7 +82,7 @@ func MakeGuest(ctx context.Context, root, dir, kernel string) (*Guest, error) {
 	if tools.Files, err = toolFiles(ctx, root, dir); err != nil {
 		return nil, err
 	}
-	return g, errors.Join(writeInitrd(g.Boot, boot), writeInitrd(g.Tools, tools))
+	return g, errors.Join(harness.WriteInitrd(g.Boot, boot), harness.WriteInitrd(g.Tools, tools))
 }
 
 // toolFiles returns programs and scripts of the initrd with the tools.
@@ -104,12 +103,4 @@ func toolFiles(ctx context.Context, root, dir string) ([]initramfs.File, error) 
 		return nil, err
 	}
 	return append(files, initramfs.File{Name: "bin/durable", Path: writer}), nil
-}
-
-func writeInitrd(path string, t initramfs.Tools) error {
-	data, err := initramfs.ToolsInitrd(t)
-	if err != nil {
-		return fmt.Errorf("%s: %w", filepath.Base(path), err)
-	}
-	return os.WriteFile(path, data, 0o600)
 }

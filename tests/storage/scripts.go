@@ -24,10 +24,10 @@ package storage
 import (
 	"embed"
 	"fmt"
-	"path"
 	"strings"
 
 	"keel/initramfs"
+	"keel/tests/harness"
 )
 
 // Scripts that guests run.
@@ -39,6 +39,8 @@ const (
 	ScriptPattern    = "pattern" // for the host to compare
 	ScriptDVD        = "dvd"
 	ScriptHotplug    = "hotplug"
+	ScriptFaults     = "faults" // of the first disk, which the host makes
+	ScriptAbsent     = "absent" // no disk at all
 	ScriptDurable    = "durable"
 	ScriptSG         = "sg" // what the disk says of itself
 )
@@ -47,28 +49,7 @@ const (
 var scripts embed.FS
 
 // Scripts returns the scripts and what they share, as files of a guest's initrd.
-func Scripts() ([]initramfs.File, error) {
-	entries, err := scripts.ReadDir("scripts")
-	if err != nil {
-		return nil, err
-	}
-	var files []initramfs.File
-	for _, e := range entries {
-		data, err := scripts.ReadFile(path.Join("scripts", e.Name()))
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, initramfs.File{Name: "scripts/" + e.Name(), Data: data})
-	}
-	return files, nil
-}
-
-// Cmdline returns the kernel parameters that load modules and run a script with
-// parameters of its own, each "name=value" without the prefix keel.
-func Cmdline(modules []string, script string, params ...string) string {
-	words := []string{"console=ttyS0 quiet panic=-1", "modules=" + strings.Join(modules, ","), "script=" + script}
-	return strings.Join(append(words, params...), " keel.")
-}
+func Scripts() ([]initramfs.File, error) { return harness.Scripts(scripts) }
 
 // RootCmdline returns the kernel parameters that load modules and boot the system on
 // the disk with that logical unit number.

@@ -176,11 +176,11 @@ func TestScriptsAreShell(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", f.Name, err, out)
 		}
-		if f.Name != "scripts/lib.sh" && !bytes.Contains(f.Data, []byte("\nset -eu\n. /scripts/lib.sh\n")) {
+		if f.Name != "scripts/common.sh" && f.Name != "scripts/lib.sh" && !bytes.Contains(f.Data, []byte("\nset -eu\n. /scripts/lib.sh\n")) {
 			t.Errorf("%s goes on after errors", f.Name)
 		}
 	}
-	want := []string{ScriptBlocks4K, ScriptDiscard, ScriptDurable, ScriptDVD, ScriptFileSystem, ScriptHotplug, "lib.sh", ScriptPattern, ScriptSG, ScriptVerify}
+	want := []string{"common.sh", ScriptAbsent, ScriptBlocks4K, ScriptDiscard, ScriptDurable, ScriptDVD, ScriptFaults, ScriptFileSystem, ScriptHotplug, "lib.sh", ScriptPattern, ScriptSG, ScriptVerify}
 	if !slices.Equal(names, want) {
 		t.Errorf("scripts %q, want %q", names, want)
 	}

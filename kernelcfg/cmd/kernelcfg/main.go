@@ -1,6 +1,6 @@
 // Command kernelcfg builds the VTL2 kernel and fetches guest files, for make.
 //
-//	kernelcfg build release|debug|hyperv   prints the path of the bzImage
+//	kernelcfg build release|debug|hyperv|bench   prints the path of the bzImage
 //	kernelcfg fetch source|6.1|5.10|busybox   prints the path of the file
 //	kernelcfg check FLAVOUR CONFIG         asserts a .config
 //	kernelcfg apt                          prints the Debian packages that a build needs

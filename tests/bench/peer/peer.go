@@ -15,11 +15,13 @@ const (
 )
 
 // Config is what the benchmark tells peerinit, as JSON in place of Keel's own
-// configuration.
+// configuration. Without VPs there is no guest: the program is measured itself, and
+// may run on every CPU.
 type Config struct {
-	Args   []string `json:"args"`   // of QEMU, its name first
-	Memory uint64   `json:"memory"` // of the guest, bytes
-	VPs    int      `json:"vps"`
+	Args   []string `json:"args"`           // of QEMU or another program, its name first
+	Memory uint64   `json:"memory"`         // of the guest, bytes
+	VPs    int      `json:"vps"`            // of the guest
+	Disk   string   `json:"disk,omitempty"` // a device file that must be there before
 }
 
 // Machine is a configuration of nested QEMU.
@@ -28,6 +30,7 @@ type Machine struct {
 	VPs     int
 	Memory  uint64 // bytes
 	Append  string // command line of the guest kernel
+	Disk    string // a block device of the VTL2 kernel that the guest sees on virtio-scsi; empty for none
 	// Emulated says that the VM's processor is QEMU's emulation. That lets a
 	// nested guest's XSETBV pass unseen, after which the VTL2 kernel loses vector
 	// registers. Keel withholds XSAVE there by itself; QEMU must be told.
@@ -49,12 +52,28 @@ func (m Machine) Command() []string {
 		// for a timer that nobody emulates, or QEMU abort.
 		cpu += ",-tsc-deadline,-x2apic,-kvm-asyncpf,-kvm-asyncpf-int,-kvm-pv-ipi,-kvm-pv-eoi,-kvm-pv-unhalt,-kvm-pv-sched-yield"
 	}
-	return []string{
+	args := []string{
 		QEMUPath, "-name", "guest=peer,debug-threads=on", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-accel", "kvm,kernel-irqchip=" + m.IRQChip, "-cpu", cpu, "-smp", strconv.Itoa(m.VPs),
 		"-machine", "q35,memory-backend=ram,hpet=off,smm=off,vmport=off,usb=off,sata=off,smbus=off,graphics=off",
 		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%s,hugetlb=on,hugetlbsize=2M", size), "-m", size,
 		"-bios", "qboot.rom", "-kernel", KernelPath, "-initrd", InitrdPath, "-append", m.Append,
 		"-serial", "stdio",
+	}
+	return append(args, m.disk()...)
+}
+
+// disk is how QEMU's documentation has a disk that is to be fast: past the host's page
+// cache, asynchronous, on a thread of its own, with no layer above the device. A queue
+// for each VP, and doorbells and interrupts that pass QEMU's main loop by, are what
+// QEMU does by itself.
+func (m Machine) disk() []string {
+	if m.Disk == "" {
+		return nil
+	}
+	return []string{
+		"-object", "iothread,id=disk", "-device", "virtio-scsi-pci,id=scsi,iothread=disk",
+		"-blockdev", "driver=host_device,node-name=disk,filename=" + m.Disk + ",cache.direct=on,aio=native,discard=unmap",
+		"-device", "scsi-hd,bus=scsi.0,drive=disk",
 	}
 }

@@ -28,3 +28,17 @@ func TestCommand(t *testing.T) {
 		t.Errorf("-cpu is %q without KVM's interrupt controllers", got)
 	}
 }
+
+func TestDisk(t *testing.T) {
+	m := Machine{IRQChip: "on", VPs: 1, Memory: 512 << 20}
+	if c := m.Command(); slices.Contains(c, "-blockdev") {
+		t.Errorf("a machine without a disk is %q", c)
+	}
+	m.Disk = "/dev/nvme0n1"
+	c := strings.Join(m.Command(), " ")
+	for _, want := range []string{"filename=/dev/nvme0n1,cache.direct=on,aio=native", "virtio-scsi-pci,id=scsi,iothread=disk"} {
+		if !strings.Contains(c, want) {
+			t.Errorf("no %s in %q", want, c)
+		}
+	}
+}

@@ -1,5 +1,6 @@
-// Command peerinit is PID 1 of the benchmark's peer: the VTL2 kernel that Keel
-// uses, with Debian's QEMU instead of the paravisor. It does for QEMU what pvinit
+// Command peerinit is PID 1 of the benchmarks' peers: the VTL2 kernel that Keel
+// uses, with Debian's QEMU, or a program that is measured itself, instead of the
+// paravisor. It does for QEMU what pvinit
 // and the paravisor do for a guest, and speaks with the launcher as they do, so
 // that both sides are measured by the same clock and the same accounts.
 package main
@@ -101,7 +102,24 @@ func load() (*peer.Config, error) {
 		return nil, err
 	}
 	var c peer.Config
-	return &c, json.Unmarshal(text, &c)
+	if err := json.Unmarshal(text, &c); err != nil {
+		return nil, err
+	}
+	return &c, await(c.Disk)
+}
+
+// diskPatience bounds the wait for a disk that the kernel is still looking at.
+const diskPatience = 30 * time.Second
+
+// await waits for a device file, unless its name is empty.
+func await(device string) error {
+	for deadline := time.Now().Add(diskPatience); device != ""; time.Sleep(2 * time.Millisecond) {
+		_, err := os.Stat(device)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+	return nil
 }
 
 // nest runs QEMU and watches the memory meanwhile. Its console is the port that
@@ -117,8 +135,10 @@ func (p *ports) nest(c *peer.Config) error {
 	}
 	p.send(handoff.Event{Event: handoff.EventStart})
 	// As Keel's VPs do: first all of QEMU, whose VPs are not yet there to be moved.
-	if err := sys.LeaveFirstCPU(); err != nil {
-		return err
+	if c.VPs > 0 {
+		if err := sys.LeaveFirstCPU(); err != nil {
+			return err
+		}
 	}
 	qemu := exec.Command(c.Args[0], c.Args[1:]...)
 	qemu.Env = []string{"PATH=/usr/bin"}
@@ -127,11 +147,13 @@ func (p *ports) nest(c *peer.Config) error {
 	if err := qemu.Start(); err != nil {
 		return err
 	}
-	go func() {
-		if err := spread(qemu.Process.Pid, c.VPs); err != nil {
-			slog.Error("QEMU keeps off the first CPU", "error", err)
-		}
-	}()
+	if c.VPs > 0 {
+		go func() {
+			if err := spread(qemu.Process.Pid, c.VPs); err != nil {
+				slog.Error("QEMU keeps off the first CPU", "error", err)
+			}
+		}()
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- qemu.Wait() }()
 	tick := time.NewTicker(samplePeriod)

@@ -1,13 +1,6 @@
 # What the scripts share. Read with ". /scripts/lib.sh"; nothing runs by itself.
 
-# Reports as package tests/guest parses. fail ends the script; it speaks on
-# descriptor 2, for it may be called where descriptor 1 is captured.
-pass() { echo "KEEL-GUEST result PASS $*"; }
-fail() {
-	echo "KEEL-GUEST result FAIL $*" >&2
-	exit 1
-}
-note() { echo "KEEL-GUEST note $*"; }
+. /scripts/common.sh
 
 # event NAME WORDS: something that the host waits for.
 event() { echo "KEEL-STORAGE event $*"; }
@@ -21,19 +14,6 @@ section() {
 	section_status=0
 	"$@" 2>&1 || section_status=$?
 	echo "KEEL-STORAGE end $section_name $section_status"
-}
-
-# param NAME DEFAULT: the value of keel.NAME on the kernel's command line.
-param() {
-	for param_word in $(cat /proc/cmdline); do
-		case $param_word in
-		"keel.$1="*)
-			echo "${param_word#*=}"
-			return
-			;;
-		esac
-	done
-	echo "$2"
 }
 
 # Peripheral device types (SPC-4, table 141).

@@ -1,14 +1,18 @@
-package main
+// Package peerimage makes the images in which Keel's peers run: the VTL2 kernel with
+// Debian's QEMU, or any other program, in place of the paravisor.
+package peerimage
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
@@ -24,40 +28,61 @@ var firmware = []string{"qboot.rom", "kvmvapic.bin", "linuxboot_dma.bin", "linux
 
 const dataDir = "/usr/share/qemu"
 
-// image is a bootable image and what it is made of. Sizes are in bytes.
-type image struct {
-	pvh            []byte
-	igvmBytes      int64
-	initramfsBytes int64
-	kernelBytes    int64
+// Image is a bootable image and what it is made of.
+type Image struct {
+	PVH            []byte // what QEMU starts
+	IGVMBytes      int64
+	InitramfsBytes int64
+	KernelBytes    int64
 }
 
-// buildPeer makes the peer's image: the same VTL2 kernel and command line as
-// Keel's, with QEMU, its libraries and its firmware in place of the paravisor. The
-// same shim starts it, so that both VMs are the same up to the first process.
-func buildPeer(ctx context.Context, root, kernel, cmdline, work string) (image, error) {
+// Read takes the image of Keel itself.
+func Read(path string) (Image, error) {
+	igvm, err := os.ReadFile(path)
+	if err != nil {
+		return Image{}, err
+	}
+	pvh, err := boot.PVHFromIGVM(igvm)
+	return Image{PVH: pvh, IGVMBytes: int64(len(igvm))}, err
+}
+
+// Options says what goes into a peer's image.
+type Options struct {
+	Root     string // the folder of the keel module
+	Kernel   string // bzImage
+	Cmdline  string // of that kernel
+	Work     string // a folder for scratch files, which need not exist
+	Programs []initramfs.Program
+	Files    map[string]string // further executable files: name in the image, without a leading slash → path on this machine
+}
+
+// Build makes an image: a VTL2 kernel and its command line as Keel's, with peerinit,
+// QEMU, its libraries and its firmware in place of the paravisor. The same shim starts
+// it, so that both VMs are the same up to the first process.
+func Build(ctx context.Context, o Options) (Image, error) {
 	init, err := initramfs.Build(ctx, initramfs.Options{
-		Flavour: initramfs.Release, Root: root,
-		Programs: []initramfs.Program{{Package: "keel/tests/bench/peerinit", Path: "init"}},
+		Flavour: initramfs.Release, Root: o.Root,
+		Programs: append([]initramfs.Program{{Package: "keel/tests/bench/peerinit", Path: "init"}}, o.Programs...),
 	})
 	if err != nil {
-		return image{}, err
+		return Image{}, err
 	}
-	files, err := qemuFiles(ctx, peer.QEMUPath)
+	files, err := qemuFiles(ctx, peer.QEMUPath, o.Files)
 	if err != nil {
-		return image{}, err
+		return Image{}, err
 	}
 	// The kernel unpacks archives one after the other.
-	result, err := boot.Build(boot.Options{KernelPath: kernel, Initramfs: append(init, files...), Cmdline: cmdline, Out: work})
+	result, err := boot.Build(boot.Options{KernelPath: o.Kernel, Initramfs: append(init, files...), Cmdline: o.Cmdline, Out: o.Work})
 	if err != nil {
-		return image{}, fmt.Errorf("building the peer: %w", err)
+		return Image{}, fmt.Errorf("building the peer: %w", err)
 	}
 	pvh, err := os.ReadFile(result.PVH)
-	return image{pvh: pvh, igvmBytes: result.IGVMBytes, initramfsBytes: result.InitramfsBytes, kernelBytes: result.KernelBytes}, err
+	return Image{PVH: pvh, IGVMBytes: result.IGVMBytes, InitramfsBytes: result.InitramfsBytes, KernelBytes: result.KernelBytes}, err
 }
 
-// qemuFiles returns an archive of a QEMU binary with all that it needs.
-func qemuFiles(ctx context.Context, qemu string) ([]byte, error) {
+// qemuFiles returns an archive of a QEMU binary with all that it needs, and of further
+// files.
+func qemuFiles(ctx context.Context, qemu string, others map[string]string) ([]byte, error) {
 	out, err := exec.CommandContext(ctx, "ldd", qemu).Output()
 	if err != nil {
 		return nil, fmt.Errorf("libraries of %s: %w", qemu, err)
@@ -79,6 +104,15 @@ func qemuFiles(ctx context.Context, qemu string) ([]byte, error) {
 			return nil, err
 		}
 		if err := writeFile(w, made, strings.TrimPrefix(path, "/"), data); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		data, err := os.ReadFile(others[name])
+		if err != nil {
+			return nil, err
+		}
+		if err := writeFile(w, made, name, data); err != nil {
 			return nil, err
 		}
 	}

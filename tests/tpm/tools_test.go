@@ -1,0 +1,68 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"testing"
+
+	"keel/vtpm/eventlog"
+)
+
+// TestTools uses the TPM with stock tools.
+func TestTools(t *testing.T) {
+	t.Parallel()
+	for _, m := range machines(crbNewOne, tisOldFour) {
+		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
+			_, s := m.script(t, m.flags(ScriptTools), "getcap", "eventlog", "pcrs", "ima", "certificates", "selftest", "primary",
+				"keys", "nv", "quote", "policy", "credential", "seal", "lockout", "clear")
+			for _, index := range []string{"0x1c00002", "0x1c0000a", "0x1c101d0"} {
+				checkCertificate(t, index, s)
+			}
+			checkLog(t, s)
+		})
+	}
+}
+
+// checkCertificate checks that a certificate is of the key that belongs to it, and that
+// nobody takes it for one of a vendor's.
+func checkCertificate(t *testing.T, index string, s Said) {
+	t.Helper()
+	cert, err := x509.ParseCertificate(s.Files["certificate-"+index])
+	if err != nil {
+		t.Errorf("certificate %s: %v", index, err)
+		return
+	}
+	key, err := x509.MarshalPKIXPublicKey(cert.PublicKey)
+	if err != nil || !bytes.Equal(key, s.Files["key-"+index]) {
+		t.Errorf("certificate %s is of the key %x, the TPM's is %x (%v)", index, key, s.Files["key-"+index], err)
+	}
+	t.Logf("certificate %s: %s, by %s", index, cert.Subject, cert.Issuer)
+}
+
+// checkLog replays the log with another implementation than tpm2_eventlog.
+func checkLog(t *testing.T, s Said) {
+	t.Helper()
+	log, err := eventlog.Parse(s.Files["log"])
+	if err != nil {
+		t.Fatalf("log: %v", err)
+	}
+	for _, a := range []eventlog.Algorithm{eventlog.SHA256, eventlog.SHA384} {
+		replayed, err := eventlog.Replay(log.Events, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bank := map[eventlog.Algorithm]string{eventlog.SHA256: "sha256", eventlog.SHA384: "sha384"}[a]
+		for pcr := range 16 {
+			if pcr == 10 { // IMA's
+				continue
+			}
+			want := fmt.Sprintf("0x%s", hex.EncodeToString(replayed[pcr]))
+			if got := s.PCRs[PCR{bank, pcr}]; got != want {
+				t.Errorf("%s PCR %d is %s, the log says %s", bank, pcr, got, want)
+			}
+		}
+	}
+}
