@@ -67,34 +67,33 @@ func stateShowCommand() *cobra.Command {
 	return cmd
 }
 
-// stateKey reads a key file; no name is no key.
+// stateKey returns the provider of a key file; no name is no key.
 func stateKey(path string) (gueststate.Provider, error) {
 	if path == "" {
 		return nil, nil
 	}
-	bad := func(err error) error {
-		return &handoff.Failure{
+	key, err := readKey(path)
+	if err != nil {
+		return nil, &handoff.Failure{
 			Outcome: handoff.OutcomeUsage, Cause: "--key", Err: err, Remedy: "name a file with 32 bytes or 64 hexadecimal digits",
 		}
 	}
+	return gueststate.HostKey(key)
+}
+
+// readKey reads a key file.
+func readKey(path string) ([]byte, error) {
 	const most = 1 << 10 // bytes
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, bad(err)
+		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, most))
-	if err == nil {
-		b, err = gueststate.ParseKey(b)
-	}
 	if err != nil {
-		return nil, bad(err)
+		return nil, err
 	}
-	provider, err := gueststate.HostKey(b)
-	if err != nil {
-		return nil, bad(err)
-	}
-	return provider, nil
+	return gueststate.ParseKey(b)
 }
 
 // showState reads a state disk. With the error of a disk that no VM would start with

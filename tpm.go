@@ -104,7 +104,7 @@ func (t *tpmFlags) open(state string) ([]byte, error) {
 		return nil, err
 	}
 	defer disk.Close()
-	text, err := os.ReadFile(t.key)
+	key, err := readKey(t.key)
 	if errors.Is(err, fs.ErrNotExist) {
 		summary, err := gueststate.Inspect(disk, nil)
 		if !t.reset && (err != nil || !summary.Empty) {
@@ -112,10 +112,6 @@ func (t *tpmFlags) open(state string) ([]byte, error) {
 		}
 		return newKey(t.key)
 	}
-	if err != nil {
-		return nil, badState("cannot read the key", "name its file with --tpm-key", err)
-	}
-	key, err := gueststate.ParseKey(text)
 	if err != nil {
 		return nil, badState("the key "+t.key+" is of no use", "name its file with --tpm-key", err)
 	}

@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-// TestCurlStub: the stub is what the loader looks for when it starts tpm2, by name,
+// TestEmptyCurl: the library is what the loader looks for when it starts tpm2, by name,
 // version and functions.
-func TestCurlStub(t *testing.T) {
+func TestEmptyCurl(t *testing.T) {
 	cache, _ := fakeCache(t, "tools", packageOf(t, t.TempDir()), &bytes.Buffer{})
-	stub, err := takeCurlStub(t.Context(), cache)
+	library, err := emptyCurl(t.Context(), cache)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := elf.Open(stub)
+	f, err := elf.Open(library)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,16 +38,16 @@ func TestCurlStub(t *testing.T) {
 			names = append(names, s.Name)
 		}
 	}
-	for _, want := range []string{"curl_easy_init", "curl_easy_perform", "curl_easy_setopt", "curl_free", "curl_global_init"} {
+	for _, want := range curlFunctions {
 		if !slices.Contains(names, want) {
 			t.Errorf("no %s in %q", want, names)
 		}
 	}
-	entries, err := os.ReadDir(filepath.Dir(filepath.Dir(stub)))
+	entries, err := os.ReadDir(filepath.Dir(filepath.Dir(library)))
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
-	if again, err := takeCurlStub(t.Context(), cache); err != nil || again != stub {
+	if again, err := emptyCurl(t.Context(), cache); err != nil || again != library {
 		t.Errorf("%s, %v", again, err)
 	}
 }

@@ -254,7 +254,7 @@ func TestGoTPMToolsKeys(t *testing.T) {
 // TestTools gives the log and the TPM to tpm2-tools.
 func TestTools(t *testing.T) {
 	if _, err := exec.LookPath("tpm2_eventlog"); err != nil {
-		t.Skip("tpm2-tools is not installed: apt-get install tpm2-tools")
+		t.Fatal("tpm2-tools is not installed: make deps")
 	}
 	tpm := identitytest.Start(t, nil)
 	r := measured(t, tpm, fromFiles(t))

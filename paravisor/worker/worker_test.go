@@ -55,7 +55,7 @@ const userID = 902_000
 func supervisor(t *testing.T, how string, change func(*Config)) *Supervisor {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: workers have user IDs of their own")
+		t.Skip(fmt.Errorf("%w: workers have user IDs of their own, which only root gives", errors.ErrUnsupported))
 	}
 	exe, err := os.Executable()
 	if err != nil {

@@ -1,13 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"keel/boot/qemu"
@@ -50,11 +44,10 @@ type images struct {
 
 // write composes the results and writes them as data, as a table and as a plot.
 func (b *bench) write(ctx context.Context, r *results, folder string) error {
-	version, err := exec.CommandContext(ctx, peer.QEMUPath, "-version").Output()
-	if err != nil {
+	var err error
+	if r.QEMU, err = report.Version(ctx, peer.QEMUPath); err != nil {
 		return err
 	}
-	r.QEMU, _, _ = strings.Cut(string(version), "\n")
 	r.Date, r.Machine, r.Accel = time.Now().UTC().Format(time.DateOnly), report.ThisMachine(), b.accel
 	r.GuestMemory, r.VMMemory, r.Kernel = b.memory, b.vm, b.kernelName
 	r.Commands = map[string][]string{}
@@ -67,23 +60,7 @@ func (b *bench) write(ctx context.Context, r *results, folder string) error {
 		Keel: b.keel.IGVMBytes, Peer: b.peer.IGVMBytes, PeerInitramfs: b.peer.InitramfsBytes, VTL2Kernel: b.peer.KernelBytes,
 		GuestKernel: len(b.kernel), GuestInitramfs: len(b.initrd),
 	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	for name, content := range map[string]string{
-		"results.json": string(data) + "\n", "results.md": r.markdown(), "results.svg": r.plot(),
-	} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
-			return err
-		}
-	}
-	w := bufio.NewWriter(os.Stdout)
-	_, _ = w.WriteString(r.markdown()) // Flush reports the error
-	return w.Flush()
+	return report.Write(folder, r, r.markdown(), r.plot())
 }
 
 // of returns what get takes from each sample of a side; samples without it are

@@ -2,13 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"keel/boot/qemu"
@@ -45,33 +40,17 @@ type failure struct {
 
 // write composes the results and writes them as data, as tables and as a plot.
 func (b *bench) write(ctx context.Context, r *results, folder string) error {
-	version, err := exec.CommandContext(ctx, peer.QEMUPath, "-version").Output()
-	if err != nil {
+	var err error
+	if r.QEMU, err = report.Version(ctx, peer.QEMUPath); err != nil {
 		return err
 	}
-	r.QEMU, _, _ = strings.Cut(string(version), "\n")
 	r.Date, r.Machine, r.Accel = time.Now().UTC().Format(time.DateOnly), report.ThisMachine(), b.accel
 	r.VPs, r.GuestMemory, r.VMMemory, r.Kernel, r.DiskBytes = b.vps, b.memory, b.vm, b.kernelName, b.diskBytes
 	r.Plan, r.Peer = b.plan.String(), b.machine(b.plan).Command()
 	if len(b.plan.Jobs) > 0 {
 		r.Fio = b.plan.Args(b.plan.Jobs[0], nvmeDisk)
 	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	for name, content := range map[string]string{
-		"results.json": string(data) + "\n", "results.md": r.markdown(), "results.svg": r.plot(),
-	} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
-			return err
-		}
-	}
-	_, err = fmt.Fprint(os.Stdout, r.markdown())
-	return err
+	return report.Write(folder, r, r.markdown(), r.plot())
 }
 
 // values returns what get takes from a job of each sample of a side.

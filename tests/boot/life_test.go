@@ -119,7 +119,7 @@ func TestFullConsole(t *testing.T) {
 // are two.
 func TestSoak(t *testing.T) {
 	kernels := []string{"6.1", "5.10"}
-	for i := range max(soak(), 2) {
+	for i := range max(harness.Soak(), 2) {
 		r := tool.Start(t, programFlags(kernels[i%2], 1+i%4, "", guest.CheckCPUs)...)
 		report := r.Wait(t, handoff.OutcomePoweroff)
 		if err := guest.Parse(r.Console()).Check(guest.CheckCPUs); err != nil || report.Resets != 0 {

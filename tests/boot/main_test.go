@@ -9,12 +9,8 @@ package boot
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"strconv"
-	"syscall"
 	"testing"
 
 	"keel/initramfs"
@@ -35,37 +31,7 @@ var payload struct {
 	kernels map[string]string
 }
 
-// soak returns KEEL_SOAK, 0 when it is unset.
-func soak() int {
-	n, err := strconv.Atoi(os.Getenv("KEEL_SOAK"))
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	dir, err := os.MkdirTemp("", "keel-boot-tests-")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		tool, err = harness.Build(ctx, root, dir)
-	}
-	if err == nil {
-		err = prepare(ctx, dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cannot prepare the boots:", err)
-		return 1
-	}
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they end the tests at once
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, root, &tool, prepare)) }
 
 // prepare makes the payload, in dir.
 func prepare(ctx context.Context, dir string) error {

@@ -8,11 +8,7 @@
 package hostile
 
 import (
-	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"testing"
 
 	"keel/tests/harness"
@@ -24,22 +20,6 @@ const root = "../.." // the module's folder
 var tool *harness.Tool
 
 // soak tells whether there is time for everything.
-var soak = os.Getenv("KEEL_SOAK") != ""
+var soak = harness.Soak() > 0
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	dir, err := os.MkdirTemp("", "keel-hostile-tests-")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		tool, err = harness.Build(ctx, root, dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cannot prepare the runs:", err)
-		return 1
-	}
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they end the tests at once
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, root, &tool, nil)) }

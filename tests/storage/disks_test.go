@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"keel/tests/harness"
 )
 
 // TestVerify reads and writes at random and verifies every block.
@@ -31,7 +33,7 @@ func TestFileSystems(t *testing.T) {
 	mib := size(48, 512)
 	for i, m := range machines(virtio61x1, storvsc61x1) {
 		for j, fs := range []string{"ext4", "xfs"} {
-			if soak() == 0 && i != j {
+			if harness.Soak() == 0 && i != j {
 				continue
 			}
 			t.Run(m.String()+"/"+fs, func(t *testing.T) {
@@ -93,7 +95,7 @@ func TestBlocks4K(t *testing.T) {
 	t.Parallel()
 	for _, m := range machines(storvsc61x1) {
 		for _, bs := range []string{"4096", "512"} {
-			if soak() == 0 && bs == "512" {
+			if harness.Soak() == 0 && bs == "512" {
 				continue
 			}
 			t.Run(m.String()+"/"+bs, func(t *testing.T) {
@@ -110,7 +112,7 @@ func TestStripe(t *testing.T) {
 	mib := size(16, 128)
 	for _, m := range machines(virtio61x1) {
 		for _, chunk := range []int64{64 << 10, 4 << 10} {
-			if soak() == 0 && chunk == 4<<10 {
+			if harness.Soak() == 0 && chunk == 4<<10 {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%d", m, chunk), func(t *testing.T) {
@@ -170,14 +172,14 @@ func TestDVD(t *testing.T) {
 func TestSG(t *testing.T) {
 	t.Parallel()
 	for _, m := range machines(virtio61x1, storvsc61x1) {
-		if m.vps != 1 { // the number changes nothing
+		if m.VPs != 1 { // the number changes nothing
 			continue
 		}
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
 			console := m.script(t, []string{image(t, 64)}, ScriptSG, nil,
 				"write_same_10", "write_same_16", "write_same_unmap", "compare_and_write")
-			compareGolden(t, filepath.Join("testdata", "sg-"+m.front+".golden"), Golden(Sections(console)))
+			compareGolden(t, filepath.Join("testdata", "sg-"+m.Front+".golden"), Golden(Sections(console)))
 		})
 	}
 }

@@ -31,12 +31,9 @@ func controller(n int) string { return fmt.Sprintf("nvme%d", n) }
 // throttle lets them wait, a controller is unplugged. The guest must get the right
 // errors, another disk of its must not notice.
 func TestFaults(t *testing.T) {
-	if soak() == 0 {
-		t.Skip("takes four minutes: run it with KEEL_SOAK")
-	}
 	t.Parallel()
 	faults := []string{faultRead, faultWrite, faultFlush, faultLate, faultGone}
-	if soak() > 0 { // it takes minutes of waiting
+	if harness.Soak() > 0 { // it takes minutes of waiting
 		faults = []string{faultRead, faultWrite, faultFlush, faultLate, faultDead, faultGone}
 	}
 	for _, m := range machines(virtio510x1, storvsc61x1) {
@@ -77,22 +74,19 @@ func TestFaults(t *testing.T) {
 // TestDriverMissing: a guest that lacks the driver of its disk's front runs, and log
 // and report name the disk.
 func TestDriverMissing(t *testing.T) {
-	if soak() == 0 {
-		t.Skip("takes minutes, and has not passed from end to end yet: run it with KEEL_SOAK")
-	}
 	t.Parallel()
 	for _, m := range machines(storvsc510x1) {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
-			g := guests[m.kernel]
+			g := guests[m.Kernel]
 			others := g.Modules(FrontVirtioSCSI)
-			if m.front == FrontVirtioSCSI {
+			if m.Front == FrontVirtioSCSI {
 				others = g.Modules(FrontStorVSC)
 			}
 			r := tool.Start(t, append(m.base([]string{image(t, 1)}), "--initrd", g.Tools, "--append", harness.ScriptCmdline(others, ScriptAbsent))...)
 			report := r.Wait(t, handoff.OutcomePoweroff)
 			judge(t, r, "absent")
-			want := "the guest has not used disk 0 of " + m.front
+			want := "the guest has not used disk 0 of " + m.Front
 			if w := report.Warnings; len(w) != 1 || !strings.HasPrefix(w[0], want) {
 				t.Errorf("warnings: %q", w)
 			}

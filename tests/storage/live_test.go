@@ -56,7 +56,7 @@ func TestDurability(t *testing.T) {
 	layout := durable.Layout{Jobs: 4, Slots: 256}
 	params := []string{fmt.Sprintf("jobs=%d", layout.Jobs), fmt.Sprintf("slots=%d", layout.Slots)}
 	some := machines(virtio61x1, storvsc61x4)
-	kills := max(soak(), len(some))
+	kills := max(harness.Soak(), len(some))
 	for i := range kills {
 		m := some[i%len(some)]
 		t.Run(fmt.Sprintf("%d/%s", i+1, m), func(t *testing.T) {

@@ -2,13 +2,9 @@ package storage
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"keel/boot/handoff"
@@ -25,98 +21,58 @@ var tool *harness.Tool
 // guests are what runs, by kernel. TestMain makes them from the checkout.
 var guests = map[string]*Guest{}
 
-// soak returns KEEL_SOAK, 0 when it is unset.
-func soak() int {
-	n, err := strconv.Atoi(os.Getenv("KEEL_SOAK"))
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
 // size returns what a slice for CI uses, or the real thing.
 func size(ci, whole int) int {
-	if soak() > 0 {
+	if harness.Soak() > 0 {
 		return whole
 	}
 	return ci
 }
 
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, root, &tool, prepare)) }
 
-func run(m *testing.M) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	dir, err := os.MkdirTemp("", "keel-storage-tests-")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		tool, err = harness.Build(ctx, root, dir)
-	}
+func prepare(ctx context.Context, dir string) error {
 	for _, kernel := range kernelcfg.GuestKernels() {
-		if err == nil {
-			guests[kernel], err = MakeGuest(ctx, root, dir, kernel)
+		g, err := MakeGuest(ctx, root, dir, kernel)
+		if err != nil {
+			return err
 		}
+		guests[kernel] = g
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cannot prepare the boots:", err)
-		return 1
-	}
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they end the tests at once
-	return m.Run()
+	return nil
 }
 
-// machine is one row of what has to work.
-type machine struct {
-	front, kernel string
-	vps           int
-}
+// machine is a machine whose front is that of its disks.
+type machine struct{ harness.Machine }
 
-func (m machine) String() string { return fmt.Sprintf("%s/%s/%d", m.front, m.kernel, m.vps) }
-
-// machines lists every front end with both kernels on 1 and 4 VPs. Without KEEL_SOAK
-// it lists those of the given index: over them all tests, each front end meets each
-// kernel and each number.
-func machines(ci ...int) []machine {
+// machines lists every front end with both kernels on 1 and 4 VPs; without KEEL_SOAK
+// those that are given: over all tests, each front end meets each kernel and number.
+func machines(ci ...harness.Machine) []machine {
 	var all []machine
-	for _, front := range Fronts() {
-		for _, kernel := range []string{"6.1", "5.10"} {
-			for _, vps := range []int{1, 4} {
-				all = append(all, machine{front, kernel, vps})
-			}
-		}
+	for _, m := range harness.Machines(Fronts(), ci...) {
+		all = append(all, machine{m})
 	}
-	if soak() > 0 {
-		return all
-	}
-	var some []machine
-	for _, i := range ci {
-		some = append(some, all[i])
-	}
-	return some
+	return all
 }
 
-// Indices of machines.
-const (
-	virtio61x1 = iota
-	virtio61x4
-	virtio510x1
-	virtio510x4
-	storvsc61x1
-	storvsc61x4
-	storvsc510x1
-	storvsc510x4
+// The machines of CI.
+var (
+	virtio61x1   = harness.Machine{Front: FrontVirtioSCSI, Kernel: "6.1", VPs: 1}
+	virtio61x4   = harness.Machine{Front: FrontVirtioSCSI, Kernel: "6.1", VPs: 4}
+	virtio510x1  = harness.Machine{Front: FrontVirtioSCSI, Kernel: "5.10", VPs: 1}
+	storvsc61x1  = harness.Machine{Front: FrontStorVSC, Kernel: "6.1", VPs: 1}
+	storvsc61x4  = harness.Machine{Front: FrontStorVSC, Kernel: "6.1", VPs: 4}
+	storvsc510x1 = harness.Machine{Front: FrontStorVSC, Kernel: "5.10", VPs: 1}
 )
 
 // flags are those of a run of the machine with disks and a script.
 func (m machine) flags(disks []string, script string, params ...string) []string {
-	g := guests[m.kernel]
-	return append(m.base(disks), "--initrd", g.Tools, "--append", harness.ScriptCmdline(g.Modules(m.front), script, params...))
+	g := guests[m.Kernel]
+	return append(m.base(disks), "--initrd", g.Tools, "--append", harness.ScriptCmdline(g.Modules(m.Front), script, params...))
 }
 
 func (m machine) base(disks []string) []string {
-	flags := []string{"--kernel", guests[m.kernel].Kernel, "--vps", strconv.Itoa(m.vps), "--timeout", harness.Patience.String()}
+	flags := append(m.Flags(), "--kernel", guests[m.Kernel].Kernel)
 	for _, d := range disks {
 		flags = append(flags, "--disk", m.disk(d))
 	}
@@ -129,7 +85,7 @@ func (m machine) disk(d string) string {
 	if rest != "" {
 		rest = "," + rest
 	}
-	return file + ",front=" + m.front + rest
+	return file + ",front=" + m.Front + rest
 }
 
 // script runs a script to its end and returns the console. Checks must have passed.

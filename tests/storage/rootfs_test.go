@@ -28,9 +28,9 @@ func TestRootFS(t *testing.T) {
 			if err := CopyImage(disk, master); err != nil {
 				t.Fatal(err)
 			}
-			g := guests[m.kernel]
+			g := guests[m.Kernel]
 			s := tool.StartSession(t, append(m.base([]string{disk}), "--mem", "768M", "--initrd", g.Boot,
-				"--append", RootCmdline(g.Modules(m.front), 0))...)
+				"--append", RootCmdline(g.Modules(m.Front), 0))...)
 			s.Expect(t, "login: ")
 			s.Send(t, "root\r")
 			s.Expect(t, ":~# ")

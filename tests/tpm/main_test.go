@@ -2,11 +2,7 @@ package tpm
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"strconv"
-	"syscall"
 	"testing"
 
 	"keel/boot/handoff"
@@ -22,75 +18,41 @@ var tool *harness.Tool
 // guests are what runs, by kernel. TestMain makes them from the checkout.
 var guests = map[string]*Guest{}
 
-// soak returns KEEL_SOAK, 0 when it is unset.
-func soak() int {
-	n, err := strconv.Atoi(os.Getenv("KEEL_SOAK"))
-	if err != nil {
-		return 0
-	}
-	return n
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, root, &tool, prepare)) }
 
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	dir, err := os.MkdirTemp("", "keel-tpm-tests-")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		tool, err = harness.Build(ctx, root, dir)
-	}
+func prepare(ctx context.Context, dir string) error {
 	for _, kernel := range kernelcfg.GuestKernels() {
-		if err == nil {
-			guests[kernel], err = MakeGuest(ctx, dir, kernel)
+		g, err := MakeGuest(ctx, dir, kernel)
+		if err != nil {
+			return err
 		}
+		guests[kernel] = g
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cannot prepare the boots:", err)
-		return 1
-	}
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they end the tests at once
-	return m.Run()
+	return nil
 }
 
-// machine is one row of what has to work.
-type machine struct {
-	front, kernel string
-	vps           int
-}
-
-func (m machine) String() string { return fmt.Sprintf("%s/%s/%d", m.front, m.kernel, m.vps) }
+// machine is a machine whose front is the interface of its TPM.
+type machine struct{ harness.Machine }
 
 // The machines of CI: both interfaces, kernels and numbers of VPs.
 var (
-	crbNewOne  = machine{"crb", "6.1", 1}
-	tisOldFour = machine{"tis", "5.10", 4}
+	crbNewOne  = harness.Machine{Front: "crb", Kernel: "6.1", VPs: 1}
+	tisOldFour = harness.Machine{Front: "tis", Kernel: "5.10", VPs: 4}
 )
 
 // machines lists every interface with both kernels on 1 and 4 VPs; without KEEL_SOAK
 // those that are given.
-func machines(ci ...machine) []machine {
-	if soak() == 0 {
-		return ci
-	}
+func machines(ci ...harness.Machine) []machine {
 	var all []machine
-	for _, front := range []string{"crb", "tis"} {
-		for _, kernel := range []string{"6.1", "5.10"} {
-			for _, vps := range []int{1, 4} {
-				all = append(all, machine{front, kernel, vps})
-			}
-		}
+	for _, m := range harness.Machines([]string{"crb", "tis"}, ci...) {
+		all = append(all, machine{m})
 	}
 	return all
 }
 
 // flags are those of a run of the machine with a script.
 func (m machine) flags(script string, params ...string) []string {
-	return append(guests[m.kernel].Flags(script, params...),
-		"--tpm", m.front, "--vps", strconv.Itoa(m.vps), "--timeout", harness.Patience.String())
+	return append(append(guests[m.Kernel].Flags(script, params...), "--tpm", m.Front), m.Flags()...)
 }
 
 // script runs a script to its end and returns its notes. Checks must have passed.

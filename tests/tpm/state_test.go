@@ -12,6 +12,7 @@ import (
 
 	"keel/boot/handoff"
 	"keel/paravisor/gueststate"
+	"keel/tests/harness"
 )
 
 // disk is a state disk with its key, of one VM.
@@ -164,7 +165,7 @@ func TestKill(t *testing.T) {
 	for _, m := range machines(crbNewOne) {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
-			kills := max(2, soak())
+			kills := max(2, harness.Soak())
 			d := newDisk(t)
 			acknowledged, ek := 0, []byte(nil)
 			look := func(s Said, boot int) {

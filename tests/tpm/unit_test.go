@@ -64,11 +64,11 @@ func TestFlags(t *testing.T) {
 
 func TestMachines(t *testing.T) {
 	t.Setenv("KEEL_SOAK", "1")
-	if all := machines(); len(all) != 8 || !slices.Contains(all, crbNewOne) || !slices.Contains(all, tisOldFour) {
+	if all := machines(); len(all) != 8 || !slices.Contains(all, machine{crbNewOne}) || !slices.Contains(all, machine{tisOldFour}) {
 		t.Errorf("%v", all)
 	}
 	t.Setenv("KEEL_SOAK", "")
-	if some := machines(tisOldFour); !slices.Equal(some, []machine{tisOldFour}) {
+	if some := machines(tisOldFour); !slices.Equal(some, []machine{{tisOldFour}}) {
 		t.Errorf("%v", some)
 	}
 }

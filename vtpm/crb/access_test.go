@@ -2,8 +2,6 @@ package crb
 
 import (
 	"bytes"
-	"math/rand/v2"
-	"sync"
 	"testing"
 
 	"keel/vtl/irq"
@@ -151,32 +149,15 @@ func linux(b *CRB, l uint64, command []byte, wait func()) ([]byte, bool) {
 	return response, true
 }
 
-// Four localities, each on a VP of its own, use the TPM at the same time; the highest
-// seizes it now and then. Each sees the answers to its own commands and nothing else.
 func TestConcurrentLocalities(t *testing.T) {
 	tpm := &fronttest.Echo{}
-	b := New(Base, tpm, irq.NewSystemClock())
-	var wg sync.WaitGroup
-	for l := range uint64(4) {
-		wg.Go(func() {
-			r := rand.New(rand.NewPCG(l, 4))
-			wait := newWait()
-			for n := range uint64(40) {
-				if l == 3 && r.IntN(3) == 0 {
-					b.WriteMMIO(at(l, 0x08), 4, 4)
-				}
-				command := fronttest.Command(l<<32|n, 18+r.IntN(50))
-				response, ok := linux(b, l, command, wait)
-				if want := fronttest.Answer(byte(l), command); ok && !bytes.Equal(response, want) {
-					t.Errorf("locality %d got %x, want %x", l, response, want)
-				}
-			}
-			b.WriteMMIO(at(l, 0x08), 4, 2)
-		})
-	}
-	wg.Wait()
-	tpm.Wait()
-	if s := b.Stats(); s.Commands < 40 || s.Malformed != 0 {
+	d := New(Base, tpm, irq.NewSystemClock())
+	fronttest.Contend(t, tpm, fronttest.Driver{
+		Send:    func(l uint64, command []byte, wait func()) ([]byte, bool) { return linux(d, l, command, wait) },
+		Seize:   func(l uint64) { d.WriteMMIO(at(l, 0x08), 4, 4) },
+		Release: func(l uint64) { d.WriteMMIO(at(l, 0x08), 4, 2) },
+	})
+	if s := d.Stats(); s.Commands < 40 || s.Malformed != 0 {
 		t.Errorf("%+v", s)
 	}
 }

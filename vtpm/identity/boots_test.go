@@ -198,26 +198,6 @@ func TestRequests(t *testing.T) {
 	identityOf(t, tpm)
 }
 
-func TestResume(t *testing.T) {
-	tpm := identitytest.Start(t, nil)
-	p := boot(t, tpm)
-	must(t, tpm, call{code: ccShutdown, params: []byte{0, startupState}})
-	if err := tpm.Reset(); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // the second time the TPM is started already
-		again, err := Resume(tpm, p.Auth())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := again.SetReport([]byte("after the resume")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	none := []byte(nil)
-	refused(t, tpm, rcBadAuth, call{code: ccHierarchyChangeAuth, handles: []uint32{rhPlatform}, auth: &none, params: []byte{0, 0}})
-}
-
 // TestIssuers: a CA that fails, or certifies something else, leaves nothing behind.
 func TestIssuers(t *testing.T) {
 	tpm := identitytest.Start(t, nil)

@@ -75,7 +75,7 @@ func Open(tpm TPM, o Options) (*Platform, error) {
 		name string
 		do   func(*Options) error
 	}{
-		{"TPM2_Startup", func(*Options) error { return startup(p.tpm, startupClear) }},
+		{"TPM2_Startup", func(*Options) error { return startup(p.tpm) }},
 		{"requests of the guest and PCR banks", p.prepare},
 		{"properties", p.readProperties},
 		{"dictionary attack parameters", p.protect},
@@ -89,21 +89,6 @@ func Open(tpm TPM, o Options) (*Platform, error) {
 		if err := s.do(&o); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrProvision, s.name, err)
 		}
-	}
-	return p, nil
-}
-
-// Resume returns the Platform of a TPM that Lock locked with the secret auth, and whose
-// state was saved and brought back: a worker that was restarted, servicing, or
-// TPM2_Shutdown(STATE). It sends TPM2_Startup(STATE), which a TPM that is started
-// already refuses without harm.
-func Resume(tpm TPM, auth []byte) (*Platform, error) {
-	p := &Platform{tpm: Resend(tpm), rand: rand.Reader, auth: slices.Clone(auth), locked: true, keys: map[uint32]crypto.PublicKey{}}
-	if err := startup(p.tpm, startupState); err != nil {
-		return nil, fmt.Errorf("%w: TPM2_Startup(STATE): %w", ErrProvision, err)
-	}
-	if err := p.readProperties(nil); err != nil {
-		return nil, fmt.Errorf("%w: properties: %w", ErrProvision, err)
 	}
 	return p, nil
 }
@@ -155,7 +140,3 @@ func (p *Platform) Lock() error {
 	p.auth, p.locked = secret, true
 	return nil
 }
-
-// Auth returns the secret that Lock set, for saved state that goes to Resume. It is
-// worth as much as the TPM itself.
-func (p *Platform) Auth() []byte { return slices.Clone(p.auth) }

@@ -11,15 +11,12 @@ import (
 	"keel/vtpm/eventlog"
 )
 
-// Parameters of TPM2_Startup and TPM2_Shutdown (TPM 2.0 Part 2, §6.10).
-const (
-	startupClear = 0
-	startupState = 1
-)
+// startupClear is the parameter of TPM2_Startup (TPM 2.0 Part 2, §6.10).
+const startupClear = 0
 
-// startup takes a TPM that is started already as started.
-func startup(tpm TPM, kind uint16) error {
-	_, _, err := run(tpm, call{code: ccStartup, params: be.AppendUint16(nil, kind)})
+// startup sends TPM2_Startup(CLEAR). It takes a TPM that is started already as started.
+func startup(tpm TPM) error {
+	_, _, err := run(tpm, call{code: ccStartup, params: be.AppendUint16(nil, startupClear)})
 	if errors.Is(err, rcInitialize) {
 		return nil
 	}
@@ -108,7 +105,7 @@ func (p *Platform) reset(o *Options) error {
 		return err
 	}
 	p.auth = nil
-	return startup(p.tpm, startupClear)
+	return startup(p.tpm)
 }
 
 func (p *Platform) readProperties(*Options) error {

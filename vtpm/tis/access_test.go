@@ -2,11 +2,7 @@ package tis
 
 import (
 	"bytes"
-	"math/rand/v2"
-	"runtime"
-	"sync"
 	"testing"
-	"time"
 
 	"keel/vtl/irq"
 	"keel/vtpm/front/fronttest"
@@ -151,17 +147,6 @@ func TestAccessesDoNotAllocate(t *testing.T) {
 	}
 }
 
-// newWait returns what a driver does between two looks at a register.
-func newWait() func() {
-	n := 0
-	return func() {
-		if n++; n%64 == 0 {
-			time.Sleep(50 * time.Microsecond)
-		}
-		runtime.Gosched()
-	}
-}
-
 // linux sends a command as Linux' tpm_tis does, and returns the response, or false when
 // the TPM was seized meanwhile.
 func linux(d *TIS, l uint64, command []byte, wait func()) ([]byte, bool) {
@@ -222,31 +207,14 @@ func linux(d *TIS, l uint64, command []byte, wait func()) ([]byte, bool) {
 	return response, true
 }
 
-// Four localities, each on a VP of its own, use the TPM at the same time; the highest
-// seizes it now and then. Each sees the answers to its own commands and nothing else.
 func TestConcurrentLocalities(t *testing.T) {
 	tpm := &fronttest.Echo{}
 	d := New(tpm, irq.NewSystemClock())
-	var wg sync.WaitGroup
-	for l := range uint64(4) {
-		wg.Go(func() {
-			r := rand.New(rand.NewPCG(l, 5))
-			wait := newWait()
-			for n := range uint64(40) {
-				if l == 3 && r.IntN(3) == 0 {
-					d.WriteMMIO(at(l, 0x00), 1, 0x08)
-				}
-				command := fronttest.Command(l<<32|n, 18+r.IntN(50))
-				response, ok := linux(d, l, command, wait)
-				if want := fronttest.Answer(byte(l), command); ok && !bytes.Equal(response, want) {
-					t.Errorf("locality %d got %x, want %x", l, response, want)
-				}
-			}
-			d.WriteMMIO(at(l, 0x00), 1, 0x20)
-		})
-	}
-	wg.Wait()
-	tpm.Wait()
+	fronttest.Contend(t, tpm, fronttest.Driver{
+		Send:    func(l uint64, command []byte, wait func()) ([]byte, bool) { return linux(d, l, command, wait) },
+		Seize:   func(l uint64) { d.WriteMMIO(at(l, 0x00), 1, 0x08) },
+		Release: func(l uint64) { d.WriteMMIO(at(l, 0x00), 1, 0x20) },
+	})
 	if s := d.Stats(); s.Commands < 40 || s.Malformed != 0 {
 		t.Errorf("%+v", s)
 	}

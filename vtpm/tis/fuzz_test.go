@@ -3,13 +3,10 @@ package tis
 import (
 	"bytes"
 	"encoding/binary"
-	"math/rand/v2"
 	"testing"
 
 	"keel/vtpm/front/fronttest"
 )
-
-const opSize = 4
 
 // model is what the test knows beside the interface: the command that the guest waits for.
 type model struct {
@@ -19,19 +16,9 @@ type model struct {
 	by      uint8
 }
 
-// play performs coded operations: accesses of VPs, and ends of commands at any moment.
-func play(t *testing.T, stream []byte) {
-	t.Helper()
-	m := &model{bench: newBench()}
-	for n := 0; len(stream) >= opSize && n < 2048; n++ {
-		m.operate(stream[:opSize])
-		stream = stream[opSize:]
-		m.verify(t)
-		if t.Failed() {
-			t.Fatalf("after operation %d", n)
-		}
-	}
-}
+func newModel() fronttest.Model { return &model{bench: newBench()} }
+
+func play(t *testing.T, stream []byte) { fronttest.Play(t, newModel(), stream) }
 
 // hot are the registers that do something, with values that do.
 var (
@@ -39,7 +26,8 @@ var (
 	hotValues = [...]uint64{0x02, 0x20, 0x08, 0x10, 0x40, 0x20, 0x02, 0x01}
 )
 
-func (m *model) operate(op []byte) {
+// Operate implements fronttest.Model.
+func (m *model) Operate(op []byte) {
 	l, a := uint64(op[1]%5), uint64(binary.LittleEndian.Uint16(op[2:]))
 	was, sent := m.state, append([]byte(nil), m.buffer[:m.filled]...)
 	holder := m.holder()
@@ -87,10 +75,10 @@ func (m *model) holder() uint8 {
 	return l
 }
 
-// verify checks that a response is that of the command that the guest waits for, or a
+// Verify checks that a response is that of the command that the guest waits for, or a
 // code that the interface gave itself, that all counts are in range, and that nobody but
 // the holder sees anything.
-func (m *model) verify(t *testing.T) {
+func (m *model) Verify(t *testing.T) {
 	t.Helper()
 	if m.filled > len(m.buffer) || m.taken > m.filled || m.state != completion && m.taken != 0 {
 		t.Fatalf("%d bytes, %d taken", m.filled, m.taken)
@@ -99,8 +87,7 @@ func (m *model) verify(t *testing.T) {
 	switch m.state {
 	case completion:
 		own := m.waiting != nil && bytes.Equal(got, fronttest.Answer(m.by, m.waiting))
-		code := binary.BigEndian.Uint32(got[6:])
-		local := len(got) == 10 && (code == 0x101 || code == 0x142 || code == 0x909 || code == 0x922)
+		local := len(got) == 10 && fronttest.Local(got)
 		if !own && !local {
 			t.Errorf("a response to nothing that was asked: %x, waiting for %x", got, m.waiting)
 		}
@@ -128,19 +115,7 @@ func (m *model) verify(t *testing.T) {
 	}
 }
 
-func TestRandomOperations(t *testing.T) {
-	for seed := range uint64(100) {
-		r := rand.New(rand.NewPCG(seed, 3))
-		stream := make([]byte, 600*opSize)
-		for i := range stream {
-			stream[i] = byte(r.Uint32())
-			if i%opSize == 1 && seed&1 == 0 {
-				stream[i] = byte(r.IntN(2)) // two localities alone
-			}
-		}
-		play(t, stream)
-	}
-}
+func TestRandomOperations(t *testing.T) { fronttest.PlayRandom(t, newModel) }
 
 func FuzzTIS(f *testing.F) {
 	request, ready := []byte{2, 0, 0, 0}, []byte{2, 0, 2, 4}

@@ -5,6 +5,7 @@ package vtpmtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -74,7 +75,7 @@ type Workers struct {
 func NewWorkers(tb testing.TB, deaths int) *Workers {
 	tb.Helper()
 	if os.Geteuid() != 0 {
-		tb.Skip("needs root: workers have user IDs of their own")
+		tb.Skip(fmt.Errorf("%w: workers have user IDs of their own, which only root gives", errors.ErrUnsupported))
 	}
 	return &Workers{Supervisor: worker.New(worker.Config{
 		Name: "pvtpm", Path: Binary(tb), UserID: UserID, Sockets: vtpm.Sockets, LockMemory: CanLock(),

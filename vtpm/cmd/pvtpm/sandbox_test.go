@@ -146,7 +146,7 @@ func runProbe(name string) {
 func start(t *testing.T, name string) (string, worker.Stats, error) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root")
+		t.Skip(fmt.Errorf("%w: workers have user IDs of their own, which only root gives", errors.ErrUnsupported))
 	}
 	exe := testProgram(t)
 	s := worker.New(worker.Config{

@@ -1,0 +1,74 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// Soak returns KEEL_SOAK: how often what is repeated is repeated when there is time for
+// everything. It is 0, for the slice that fits CI, when the variable is no number.
+func Soak() int {
+	n, err := strconv.Atoi(os.Getenv("KEEL_SOAK"))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Main is TestMain of a package that starts runs, and returns the exit code. It builds
+// the tool from the checkout at root into *tool, in a folder of its own, and what the
+// tests need beside it with prepare, which may be nil.
+func Main(m *testing.M, root string, tool **Tool, prepare func(ctx context.Context, dir string) error) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "keel-tests-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		*tool, err = Build(ctx, root, dir)
+	}
+	if err == nil && prepare != nil {
+		err = prepare(ctx, dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cannot prepare the runs:", err)
+		return 1
+	}
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they end the tests at once
+	return m.Run()
+}
+
+// Machine is one row of what has to work: a guest with a device that it may meet in
+// several ways.
+type Machine struct {
+	Front, Kernel string
+	VPs           int
+}
+
+func (m Machine) String() string { return fmt.Sprintf("%s/%s/%d", m.Front, m.Kernel, m.VPs) }
+
+// Machines lists every front with both kernels on 1 and 4 VPs; without KEEL_SOAK those
+// that are given.
+func Machines(fronts []string, ci ...Machine) []Machine {
+	if Soak() == 0 {
+		return ci
+	}
+	var all []Machine
+	for _, front := range fronts {
+		for _, kernel := range []string{"6.1", "5.10"} {
+			for _, vps := range []int{1, 4} {
+				all = append(all, Machine{front, kernel, vps})
+			}
+		}
+	}
+	return all
+}
+
+// Flags are those of a run of the machine, but for what is particular to its guest.
+func (m Machine) Flags() []string {
+	return []string{"--vps", strconv.Itoa(m.VPs), "--timeout", Patience.String()}
+}
