@@ -42,7 +42,7 @@ var always = []rule{
 	{"NR_CPUS", "64", "16 VPs and their helpers, small per-CPU arrays"},
 	{"HIGH_RES_TIMERS", "y", "guest timers are host timers"},
 	{"NO_HZ_IDLE", "y", "guest timers are host timers"},
-	{"HZ", "250", "as Debian's cloud kernel"},
+	{"HZ", "100", "each tick on a VP's CPU takes its guest out"},
 	{"PREEMPT_DYNAMIC", "y", "as Debian's cloud kernel"},
 	{"TREE_RCU", "y", "as Debian's cloud kernel"},
 	{"RCU_EXPERT", "n", "as Debian's cloud kernel"},

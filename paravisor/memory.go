@@ -166,10 +166,15 @@ func (u *usage) sample() uint64 {
 func freePages(zoneinfo string) uint64 {
 	var sum uint64
 	for line := range strings.Lines(zoneinfo) {
-		var n uint64
-		if _, err := fmt.Sscanf(line, " pages free %d", &n); err == nil {
-			sum += n
-		} else if _, err := fmt.Sscanf(line, " count: %d", &n); err == nil {
+		// "  pages free     1234", "              count:    56"
+		line = strings.TrimSpace(line)
+		value, found := strings.CutPrefix(line, "pages free")
+		if !found {
+			if value, found = strings.CutPrefix(line, "count:"); !found {
+				continue
+			}
+		}
+		if n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 52); err == nil {
 			sum += n
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"keel/hcl"
+	abi "keel/hcl/abi/hv"
 	"keel/hcl/abi/x86"
 )
 
@@ -96,6 +97,9 @@ func (v *vp) readMSR(index uint32) (value uint64, ok bool) {
 func (v *vp) writeMSR(index uint32, value uint64) (ok bool) {
 	switch {
 	case v.isHyperVMSR(index):
+		if index == abi.MSR_VP_ASSIST_PAGE {
+			v.demandEOI() // while the word is where it was
+		}
 		return v.guest.hyperv.WriteMSR(v.index, index, value)
 	case index >= x86.X2APIC_MSR_FIRST && index <= x86.X2APIC_MSR_LAST:
 		return v.local.WriteMSR(index, value)

@@ -23,7 +23,7 @@ type HyperV struct {
 func (g *Guest) newHyperV(c *HyperV) (err error) {
 	g.hyperv, err = hv.New(hv.Config{
 		VPs: len(g.vps), Memory: c.RAM, Interrupts: raiser{g.apics}, Now: g.Now,
-		TSC: g.TSC, APICHz: apic.TimerHz, TLB: g, Crash: c.Crash,
+		APIC: func(vp int) hv.LocalAPIC { return g.apics.Local(vp) }, TSC: g.TSC, APICHz: apic.TimerHz, TLB: g, Crash: c.Crash,
 		Reset: func() { g.Stop(End{Kind: EndReset, Message: "hypervisor reset register"}) },
 	})
 	return err

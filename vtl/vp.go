@@ -28,6 +28,10 @@ type vp struct {
 	// flush is set when the VP's TLB must be flushed before it enters the guest.
 	flush atomic.Bool
 
+	// spared is where the guest reads that its interrupt in service needs no end, nil
+	// when it was not told so.
+	spared *uint32
+
 	// crowded is set where VPs outnumber the CPUs that may run them.
 	crowded bool
 
@@ -72,7 +76,7 @@ func (v *vp) reset() error {
 	if v.local.BSP() {
 		v.local.VirtualWire()
 	}
-	v.waiting = !v.local.BSP()
+	v.waiting, v.spared = !v.local.BSP(), nil
 	v.rip, v.trace = 0, trace{}
 	v.arm(0)
 	return v.resetBackend()
@@ -134,6 +138,7 @@ func (v *vp) loop() error {
 			return err
 		}
 		v.local.SetTPR(v.backend.CR8())
+		v.collectEOI()
 		v.exits[exit.Kind].Add(1)
 		v.dispatch(&exit)
 		if v.broken != nil {
@@ -194,6 +199,7 @@ func (v *vp) takeEvents() error {
 			v.guest.Stop(End{Kind: EndReset, Message: "INIT of the bootstrap processor"})
 			return nil
 		}
+		v.demandEOI()
 		v.local.Init()
 		if err := v.resetBackend(); err != nil {
 			return err
@@ -235,6 +241,9 @@ func (v *vp) startUp(vector uint8) error {
 // an exit when it will. An interrupt from the 8259 pair goes first, as its
 // wire leads past the local APIC's priorities.
 func (v *vp) deliver() error {
+	if v.spared != nil && !v.local.Lone() {
+		v.demandEOI()
+	}
 	extINT := v.local.ExtINTPending()
 	if !extINT {
 		if _, ok := v.local.NextVector(); !ok {
@@ -258,6 +267,7 @@ func (v *vp) deliver() error {
 	if err := v.backend.Inject(uint8(vector())); err != nil {
 		return err
 	}
+	v.spareEOI()
 	// Another one may be waiting behind it.
 	_, more := v.local.NextVector()
 	v.backend.RequestInterruptWindow(more || v.local.ExtINTPending())

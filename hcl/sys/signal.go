@@ -42,11 +42,14 @@ func BlockKick() error {
 	return unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil)
 }
 
+// process is asked for once: a kick is one system call.
+var process = unix.Getpid()
+
 // Kick sends KickSignal to a thread of this process.
 func Kick(tid int) {
 	// The thread exists as long as its VP; a failure would mean that it is
 	// gone, and then there is nothing to kick.
-	_, _, _ = unix.RawSyscall(unix.SYS_TGKILL, uintptr(unix.Getpid()), uintptr(tid), uintptr(KickSignal))
+	_, _, _ = unix.RawSyscall(unix.SYS_TGKILL, uintptr(process), uintptr(tid), uintptr(KickSignal))
 }
 
 // DrainKick consumes a pending KickSignal of the calling thread, if any.

@@ -3,6 +3,7 @@ package vfio
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -10,6 +11,7 @@ import (
 
 	"keel/hcl/abi/vfio"
 	"keel/hcl/pci"
+	"keel/hcl/sys"
 )
 
 // interrupt is an MSI-X vector, as an eventfd.
@@ -19,13 +21,27 @@ type interrupt struct {
 	mu    sync.Mutex // held while the eventfd is waited for
 	fd    int
 	count [8]byte // what was read: signals since the last call, of no interest
+	turn  int64   // when the waiter last had its turn in the scheduler, nanoseconds
 }
+
+// turnPeriod is how long a waiter may do without a turn, in nanoseconds: less than the
+// 10 ms after which Go's runtime wants one, and no price for each of many interrupts.
+const turnPeriod = 4_000_000
 
 // Wait blocks its thread in read(2) until the function has signalled since the last
 // call: one system call, without a turn through the runtime's poller.
+//
+// It takes its turn in Go's scheduler now and then. Where a goroutine never does, Go
+// 1.26 takes its processor away in every system call, and to see them all its monitor
+// looks every 20 us (runtime/proc.go, retake): that took half a CPU of an emulated
+// machine.
 func (i *interrupt) Wait() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if now := sys.MonotonicNow(); now-i.turn > turnPeriod {
+		i.turn = now
+		runtime.Gosched()
+	}
 	for {
 		if why := i.ended.Load(); why != nil {
 			return fmt.Errorf("waiting for an interrupt: %w", *why)

@@ -95,9 +95,9 @@ func (l *Local) readRegister(reg uint32) (uint32, bool) {
 func (l *Local) writeRegister(reg, v uint32) bool {
 	switch reg {
 	case regTPR:
-		l.tpr.Store(v & 0xFF)
+		l.WriteTPR(uint8(v))
 	case regEOI:
-		l.endOfInterrupt()
+		l.EndOfInterrupt()
 	case regLDR:
 		l.ldr = v & 0xFF000000
 		l.publish()

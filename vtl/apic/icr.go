@@ -10,6 +10,24 @@ func (l *Local) Sent() bool {
 	return sent
 }
 
+// ICR returns the interrupt command register in its xAPIC layout, which names the
+// destination in the top byte, in either mode.
+func (l *Local) ICR() uint64 {
+	if l.base&baseX2 != 0 {
+		return l.icr&0xFFFFFFFF | l.icr>>icrDestShift<<icrXDestShift
+	}
+	return l.icr
+}
+
+// WriteICR writes the interrupt command register in its xAPIC layout, in either mode.
+func (l *Local) WriteICR(v uint64) {
+	l.icr = v & (0xFF<<icrXDestShift | icrWritable)
+	if l.base&baseX2 != 0 {
+		l.icr = v&icrWritable | uint64(wideDest(uint32(v>>icrXDestShift), 0))<<icrDestShift
+	}
+	l.sendIPI()
+}
+
 // sendIPI executes the interrupt command register (SDM vol. 3, "Issuing
 // Interprocessor Interrupts"). Combinations of shorthand and mode that the
 // manual calls invalid do what their parts say: the guest reaches only itself.

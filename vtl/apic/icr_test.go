@@ -170,3 +170,24 @@ func TestKicks(t *testing.T) {
 	s.Deliver(Message{Vector: 0x51})
 	check(t, "kick after the look", env.kicks[0], 2)
 }
+
+// TestICRInXAPICLayout: one layout in both modes (TLFS "Local APIC MSR Accesses").
+func TestICRInXAPICLayout(t *testing.T) {
+	for _, x2 := range []bool{false, true} {
+		s, _ := newSet(4)
+		if x2 {
+			for _, l := range s.locals {
+				l.x2(t)
+			}
+		}
+		for i, c := range []struct {
+			icr  uint64
+			want uint32
+		}{{2<<56 | 0x4041, 1 << 2}, {0xFF<<56 | 0x4042, 0xF}, {0xC4043, 0xD}} {
+			l := s.Local(1)
+			l.WriteICR(c.icr)
+			check(t, fmt.Sprintf("x2APIC %v, %d: receivers", x2, i), receivers(s, irq.Vector(c.icr)), c.want)
+			check(t, fmt.Sprintf("x2APIC %v, %d: value", x2, i), l.ICR(), c.icr)
+		}
+	}
+}

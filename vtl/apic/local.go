@@ -144,9 +144,9 @@ func (l *Local) Acknowledge() irq.Vector {
 	return v
 }
 
-// endOfInterrupt clears the highest ISR bit and tells the IOAPICs when that
+// EndOfInterrupt clears the highest ISR bit and tells the IOAPICs when that
 // was a level-triggered interrupt.
-func (l *Local) endOfInterrupt() {
+func (l *Local) EndOfInterrupt() {
 	v, ok := l.isr.highest()
 	if !ok {
 		return
@@ -161,8 +161,25 @@ func (l *Local) endOfInterrupt() {
 	l.endLINT(v)
 }
 
+// Lone reports whether an edge-triggered interrupt is the only one in service and
+// none is requested: then nothing depends on when the guest ends it.
+func (l *Local) Lone() bool {
+	v, ok := l.isr.highest()
+	if !ok || l.tmr.has(v) {
+		return false
+	}
+	others := l.isr
+	others.clear(v)
+	_, more := others.highest()
+	_, requested := l.irr.highest()
+	return !more && !requested
+}
+
 // TPR returns the task priority register.
 func (l *Local) TPR() uint8 { return uint8(l.tpr.Load()) }
+
+// WriteTPR writes the task priority register.
+func (l *Local) WriteTPR(v uint8) { l.tpr.Store(uint32(v)) }
 
 // CR8 returns the task priority class, the guest's CR8.
 func (l *Local) CR8() uint8 { return l.TPR() >> 4 }

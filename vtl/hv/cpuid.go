@@ -29,6 +29,10 @@ const recommendations = hv.RECOMMEND_DEPRECATING_AUTO_EOI | hv.RECOMMEND_CLUSTER
 // Preconditions: SetTSCHz has been called if the frequency is known.
 func (h *Hypervisor) CPUID() []hcl.CPUIDEntry {
 	low, high, features := h.privileges()
+	advice := uint32(recommendations)
+	if h.config.APIC != nil {
+		advice |= hv.RECOMMEND_APIC_MSRS // and with them the end of interrupt that is spared
+	}
 	return []hcl.CPUIDEntry{
 		{
 			Leaf: hv.CPUID_VENDOR_AND_MAX_FUNCTIONS, EAX: hv.CPUID_NESTED_FEATURES,
@@ -37,7 +41,7 @@ func (h *Hypervisor) CPUID() []hcl.CPUIDEntry {
 		{Leaf: hv.CPUID_INTERFACE, EAX: hv.CPUID_INTERFACE_EAX},
 		{Leaf: hv.CPUID_VERSION, EAX: versionBuild, EBX: versionMajor<<16 | versionMinor},
 		{Leaf: hv.CPUID_FEATURES, EAX: low, EBX: high, EDX: features},
-		{Leaf: hv.CPUID_ENLIGHTENMENT_INFO, EAX: recommendations, EBX: spinRetries},
+		{Leaf: hv.CPUID_ENLIGHTENMENT_INFO, EAX: advice, EBX: spinRetries},
 		{Leaf: hv.CPUID_IMPLEMENT_LIMITS, EAX: MaxVPs, EBX: MaxVPs},
 		{Leaf: hv.CPUID_HARDWARE_FEATURES},
 		{Leaf: hv.CPUID_CPU_MANAGEMENT_FEATURES},
@@ -57,6 +61,9 @@ func (h *Hypervisor) privileges() (low, high, features uint32) {
 		hv.ACCESS_HYPERCALL_MSRS | hv.ACCESS_VP_INDEX
 	high = hv.POST_MESSAGES | hv.SIGNAL_EVENTS
 	features = hv.FEATURE_GUEST_CRASH_MSRS | hv.FEATURE_SINT_POLLING_MODE | hv.FEATURE_HYPERCALL_MSR_LOCK | hv.FEATURE_DIRECT_TIMERS
+	if h.config.APIC != nil {
+		low |= hv.ACCESS_INTR_CTRL_REGS
+	}
 	if h.config.Reset != nil {
 		low |= hv.ACCESS_RESET_REG
 	}

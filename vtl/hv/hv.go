@@ -43,6 +43,17 @@ type Interrupts interface {
 	Raise(vp int, vector irq.Vector)
 }
 
+// LocalAPIC is what the interrupt control registers of a VP stand for, which spare the
+// guest the emulation of an access to memory. It is called on the VP's thread.
+type LocalAPIC interface {
+	EndOfInterrupt()
+	// ICR and WriteICR have the layout of the xAPIC in either mode.
+	ICR() uint64
+	WriteICR(uint64)
+	TPR() uint8
+	WriteTPR(uint8)
+}
+
 // VPSet is a set of VPs: bit n stands for VP n.
 type VPSet uint64
 
@@ -82,6 +93,9 @@ type Config struct {
 	// APICHz is the frequency of the APIC timer's input clock, 0 when unknown.
 	APICHz uint64
 
+	// APIC, unless it is nil, finds the local APIC of a VP.
+	APIC func(vp int) LocalAPIC
+
 	// TLB, unless it is nil, serves the flush hypercalls.
 	TLB TLB
 
@@ -119,10 +133,12 @@ type vp struct {
 	sints   [hv.SINT_COUNT]atomic.Uint64
 	events  atomic.Pointer[page]
 
-	// The hypercall under way. The VP's thread alone uses them.
-	regs  hcl.Registers
-	call  call
-	input [inputSize]byte
+	// The VP's thread alone uses these, most for the hypercall under way.
+	regs hcl.Registers
+	call call
+	// assistPage is nil unless the guest has one.
+	assistPage *page
+	input      [inputSize]byte
 
 	mu       sync.Mutex
 	simp     uint64

@@ -39,6 +39,10 @@ func (h *Hypervisor) readMSR(v *vp, index uint32) (uint64, bool) {
 		return h.config.APICHz, true
 	case index == hv.MSR_RESET && h.config.Reset != nil:
 		return 0, true
+	case index == hv.MSR_ICR && h.config.APIC != nil:
+		return h.config.APIC(v.index).ICR(), true
+	case index == hv.MSR_TPR && h.config.APIC != nil:
+		return uint64(h.config.APIC(v.index).TPR()), true
 	case index >= hv.MSR_STIMER0_CONFIG && index <= hv.MSR_STIMER3_COUNT:
 		return h.readTimer(v, index-hv.MSR_STIMER0_CONFIG)
 	case index >= hv.MSR_SCONTROL && index <= hv.MSR_SINT15, index == hv.MSR_VP_ASSIST_PAGE:
@@ -63,6 +67,8 @@ func (h *Hypervisor) writeMSR(v *vp, index uint32, value uint64) bool {
 			h.config.Reset()
 		}
 		return true
+	case index >= hv.MSR_EOI && index <= hv.MSR_TPR && h.config.APIC != nil:
+		return writeAPIC(h.config.APIC(v.index), index, value)
 	case index >= hv.MSR_CRASH_P0 && index <= hv.MSR_CRASH_CTL:
 		h.writeCrash(index, value)
 		return true
@@ -72,6 +78,33 @@ func (h *Hypervisor) writeMSR(v *vp, index uint32, value uint64) bool {
 		return h.writeSynIC(v, index, value)
 	}
 	return false
+}
+
+// writeAPIC writes an interrupt control register (TLFS "Local APIC MSR Accesses"). Of
+// what is written to MSR_EOI nothing counts.
+func writeAPIC(a LocalAPIC, index uint32, value uint64) bool {
+	switch {
+	case index == hv.MSR_EOI:
+		a.EndOfInterrupt()
+	case index == hv.MSR_ICR:
+		a.WriteICR(value)
+	case value <= 0xFF:
+		a.WriteTPR(uint8(value))
+	default:
+		return false
+	}
+	return true
+}
+
+// AssistWord returns the first word of a VP's assist page, whose bit
+// APIC_NO_EOI_REQUIRED spares the guest an end of interrupt (TLFS "EOI Assist"); nil
+// while the guest has no such page. It is called on the VP's thread; the guest may write
+// to the word at any time.
+func (h *Hypervisor) AssistWord(vp int) *uint32 {
+	if v := h.vp(vp); v != nil && v.assistPage != nil {
+		return &v.assistPage.words[0]
+	}
+	return nil
 }
 
 // readShared reads a register of the partition.

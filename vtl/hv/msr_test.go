@@ -253,3 +253,58 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// apicRegisters is a local APIC that notes what happens to it.
+type apicRegisters struct {
+	ends int
+	icr  uint64
+	tpr  uint8
+}
+
+func (a *apicRegisters) EndOfInterrupt()   { a.ends++ }
+func (a *apicRegisters) ICR() uint64       { return a.icr }
+func (a *apicRegisters) WriteICR(v uint64) { a.icr = v }
+func (a *apicRegisters) TPR() uint8        { return a.tpr }
+func (a *apicRegisters) WriteTPR(v uint8)  { a.tpr = v }
+
+func TestInterruptControlRegisters(t *testing.T) {
+	apics := [2]apicRegisters{}
+	g := newRig(t, 2, func(c *Config) { c.APIC = func(vp int) LocalAPIC { return &apics[vp] } })
+	g.write(1, hv.MSR_EOI, 0)
+	g.write(1, hv.MSR_ICR, 3<<56|0x4041)
+	g.write(1, hv.MSR_TPR, 0x45)
+	check(t, "registers", apics, [2]apicRegisters{1: {1, 3<<56 | 0x4041, 0x45}})
+	check(t, "ICR", g.read(1, hv.MSR_ICR), 3<<56|0x4041)
+	check(t, "TPR", g.read(1, hv.MSR_TPR), 0x45)
+	check(t, "TPR of more than a byte", g.WriteMSR(1, hv.MSR_TPR, 0x100), false)
+	_, ok := g.ReadMSR(1, hv.MSR_EOI)
+	check(t, "EOI is read", ok, false)
+	for _, with := range []bool{true, false} {
+		h := g.Hypervisor
+		if !with {
+			h = newRig(t, 1).Hypervisor
+		}
+		check(t, "privilege", leaf(t, h, hv.CPUID_FEATURES).EAX&hv.ACCESS_INTR_CTRL_REGS != 0, with)
+		check(t, "recommendation", leaf(t, h, hv.CPUID_ENLIGHTENMENT_INFO).EAX&hv.RECOMMEND_APIC_MSRS != 0, with)
+	}
+}
+
+func TestAssistWord(t *testing.T) {
+	g := newRig(t, 2)
+	check(t, "without a page", g.AssistWord(1) == nil, true)
+	g.write(1, hv.MSR_VP_ASSIST_PAGE, inputPage|1)
+	word := g.AssistWord(1)
+	if word == nil {
+		t.Fatal("no word")
+	}
+	*word = 1
+	var b [4]byte
+	check(t, "reading memory", g.memory.ReadAt(inputPage, b[:]), nil)
+	check(t, "its place", binary.LittleEndian.Uint32(b[:]), 1)
+	check(t, "of another VP", g.AssistWord(0) == nil, true)
+	g.write(1, hv.MSR_VP_ASSIST_PAGE, 1<<40|1)
+	check(t, "beyond memory", g.AssistWord(1) == nil, true)
+	g.write(1, hv.MSR_VP_ASSIST_PAGE, inputPage|1)
+	g.Reset()
+	check(t, "after a reset", g.AssistWord(1) == nil, true)
+}

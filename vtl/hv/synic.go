@@ -11,7 +11,7 @@ func (v *vp) resetSynIC() {
 		v.sints[i].Store(hv.SINT_RESET)
 		v.queues[i].clear()
 	}
-	v.simp, v.siefp, v.assist, v.messages = 0, 0, 0, nil
+	v.simp, v.siefp, v.assist, v.messages, v.assistPage = 0, 0, 0, nil, nil
 }
 
 func (v *vp) readSynIC(index uint32) (uint64, bool) {
@@ -49,8 +49,7 @@ func (h *Hypervisor) writeSynIC(v *vp, index uint32, value uint64) bool {
 		v.messages = h.exchange(&v.simp, value, v.messages)
 		h.deliverAll(v)
 	case index == hv.MSR_VP_ASSIST_PAGE:
-		// Nothing is ever put into it; its fields stay zero. An EOI is never spared.
-		h.exchange(&v.assist, value, nil)
+		v.assistPage = h.exchange(&v.assist, value, v.assistPage)
 	case index == hv.MSR_EOM:
 		h.deliverAll(v)
 	case index >= hv.MSR_SINT0 && index <= hv.MSR_SINT15:

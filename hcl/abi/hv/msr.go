@@ -45,6 +45,10 @@ const (
 	PAGE_ADDRESS = ^uint64(0xFFF)
 )
 
+// APIC_NO_EOI_REQUIRED is a bit of the first word of the VP assist page: the guest clears
+// it instead of ending the interrupt (TLFS "EOI Assist").
+const APIC_NO_EOI_REQUIRED = 1 << 0
+
 // HYPERCALL_LOCKED is a bit of MSR_HYPERCALL: the register takes no more writes
 // until the partition is reset.
 const HYPERCALL_LOCKED = 1 << 1
