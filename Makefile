@@ -56,6 +56,7 @@ test: deps ## everything that CI checks, guest boots included
 	$(call step,unit tests,$(MAKE) unit)
 	$(call step,guest boots,$(MAKE) boot)
 	$(call step,guests with disks,$(MAKE) storage)
+	$(call step,guests with a TPM,$(MAKE) tpm)
 	$(call step,attacks,$(MAKE) hostile)
 
 unit: ## unit tests, with the race detector

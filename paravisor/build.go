@@ -144,6 +144,7 @@ func (m *machine) connect(pics *pic.PIC, ioapic *apic.IOAPIC, isa func(int) irq.
 		{"com2", portCOM2, serial.PortCount, m.com2},
 		{"pm", portPM, pm.BlockSize, m.pm},
 		{"fast a20", reset.FastPort, 1, control.Port92()},
+		{"pci ports", pciPortBase, pciPortSize, m.pci.PortWindow(pciPortBase)},
 		{"pci config", pcihost.Port, pcihost.PortCount, m.pci},
 		{"i8042 data", i8042.DataPort, 1, keyboard.Data()},
 		{"i8042 command", i8042.CommandPort, 1, keyboard.Command()},
@@ -191,13 +192,14 @@ func (m *machine) describe(c *config.Config) error {
 		SCI: irqSCI, PM1Event: portPM + pm.EventOffset, PM1Control: portPM + pm.ControlOffset,
 		PMTimer: portPM + pm.TimerOffset, GPE0: portPM + pm.GPE0Offset, GPE0Size: pm.GPE0Size,
 		SleepTypeS5: pm.SleepTypeS5, ResetPort: reset.ControlPort, ResetValue: reset.FADTValue, Century: rtc.CenturyIndex,
-		ECAM:    acpi.Window{Base: ecamBase, Size: ecamSize},
-		PCILow:  acpi.Window{Base: pciLowBase, Size: pciLowSize},
-		PCIHigh: acpi.Window{Base: pciHighBase, Size: pciHighSize},
-		UARTs:   uarts,
-		VMBus:   bus,
-		TPM:     m.tpm.acpi(m.memory),
-		Reclaim: acpi.Window{Base: acpiBase, Size: acpiSize}, FACSAddr: facsBase,
+		ECAM:     acpi.Window{Base: ecamBase, Size: ecamSize},
+		PCIPorts: acpi.Window{Base: pciPortBase, Size: pciPortSize},
+		PCILow:   acpi.Window{Base: pciLowBase, Size: pciLowSize},
+		PCIHigh:  acpi.Window{Base: pciHighBase, Size: pciHighSize},
+		UARTs:    uarts,
+		VMBus:    bus,
+		TPM:      m.tpm.acpi(m.memory),
+		Reclaim:  acpi.Window{Base: acpiBase, Size: acpiSize}, FACSAddr: facsBase,
 	})
 	if err != nil {
 		return err
@@ -239,7 +241,7 @@ func (m *machine) boot(p *payload, c *config.Config, entering func()) (vtl.End, 
 		r.Reset()
 	}
 	low, high := pcihost.Range{Base: pciLowBase, Size: pciLowSize}, pcihost.Range{Base: pciHighBase, Size: pciHighSize}
-	if err := m.pci.Assign(low, high); err != nil {
+	if err := m.pci.Assign(low, high, pcihost.Range{Base: pciPortBase, Size: pciPortSize}); err != nil {
 		return vtl.End{}, err
 	}
 	for _, t := range m.tables {

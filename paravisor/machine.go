@@ -17,7 +17,8 @@ const (
 	lowRAMTop   = x86.GPA(3 << 30) // RAM ends here at the latest; the rest lies above 4 GiB
 	highRAMBase = x86.GPA(4 << 30)
 
-	pciLowBase, pciLowSize = x86.GPA(0xc0000000), 512 << 20
+	pciPortBase, pciPortSize = 0xc000, 0x1000 // ports
+	pciLowBase, pciLowSize   = x86.GPA(0xc0000000), 512 << 20
 	// One bus: guests look at every bus that this window promises, and each
 	// look is an exit.
 	ecamBase, ecamSize       = x86.GPA(0xe0000000), 1 << 20

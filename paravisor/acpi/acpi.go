@@ -61,6 +61,7 @@ type Machine struct {
 	Keyboard    bool  // whether the 8042 offers a keyboard, not just reset and A20
 
 	ECAM     Window // 1 MiB a bus from bus 0 of segment 0; below 4 GiB
+	PCIPorts Window // ports for BARs, from D00h on
 	PCILow   Window // for BARs, below 4 GiB
 	PCIHigh  Window // for BARs, above 4 GiB
 	UARTs    []UART
@@ -88,6 +89,8 @@ type Tables struct {
 const (
 	tableAlign = 64
 	fourGiB    = 1 << 32
+	firstPort  = 0xd00 // behind those of PCI configuration
+	allPorts   = 1 << 16
 )
 
 // Build returns the tables of m. Its errors are ErrBuild.
@@ -138,6 +141,8 @@ func (m Machine) check() error {
 		return fmt.Errorf("%d VPs", len(m.APICIDs))
 	case m.ECAM.Size == 0 || m.ECAM.Size%busSize != 0 || m.ECAM.Size > maxBuses*busSize || !below4G(m.ECAM):
 		return fmt.Errorf("ECAM of %#x bytes at %#x", m.ECAM.Size, m.ECAM.Base)
+	case m.PCIPorts.Size == 0 || m.PCIPorts.Size > allPorts || m.PCIPorts.Base < firstPort || uint64(m.PCIPorts.Base)+m.PCIPorts.Size > allPorts:
+		return fmt.Errorf("PCI ports %#x+%#x", m.PCIPorts.Base, m.PCIPorts.Size)
 	case m.PCILow.Size == 0 || !below4G(m.PCILow):
 		return fmt.Errorf("PCI window of %#x bytes at %#x", m.PCILow.Size, m.PCILow.Base)
 	case !below4G(m.VMBus):

@@ -36,7 +36,7 @@ func pciHost(m Machine) term {
 		wordWindow(spaceBus, 0, 0, uint16(m.ECAM.Size/busSize-1)),
 		ports(0xcf8, 8),
 		wordWindow(spaceIO, ioEntireRange, 0, 0xcf7),
-		wordWindow(spaceIO, ioEntireRange, 0xd00, 0xffff),
+		wordWindow(spaceIO, ioEntireRange, uint16(m.PCIPorts.Base), uint16(uint64(m.PCIPorts.Base)+m.PCIPorts.Size-1)),
 		dwordWindow(m.PCILow),
 	}
 	if m.PCIHigh.Size != 0 {

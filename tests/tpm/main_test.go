@@ -37,6 +37,7 @@ type machine struct{ harness.Machine }
 // The machines of CI: both interfaces, kernels and numbers of VPs.
 var (
 	crbNewOne  = harness.Machine{Front: "crb", Kernel: "6.1", VPs: 1}
+	tisOldOne  = harness.Machine{Front: "tis", Kernel: "5.10", VPs: 1}
 	tisOldFour = harness.Machine{Front: "tis", Kernel: "5.10", VPs: 4}
 )
 

@@ -102,7 +102,7 @@ func (d disk) refused(t *testing.T, flags []string, want ...string) {
 // should be starts no guest.
 func TestState(t *testing.T) {
 	t.Parallel()
-	for _, m := range machines(crbNewOne) {
+	for _, m := range machines(tisOldFour) {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
 			d := newDisk(t)

@@ -13,7 +13,7 @@ import (
 // TestTools uses the TPM with stock tools.
 func TestTools(t *testing.T) {
 	t.Parallel()
-	for _, m := range machines(crbNewOne, tisOldFour) {
+	for _, m := range machines(crbNewOne, tisOldOne) {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
 			checks := []string{

@@ -129,7 +129,10 @@ func New(c Config) (*Device, error) {
 		Vendor: pciVendor, Device: pciDeviceBase + uint16(c.Type),
 		SubsystemVendor: pciVendor, Subsystem: pciSubsystem,
 		Class: c.Class, Revision: pciRevision,
-		BARs:         [6]pci.BAR{registerBAR: {Size: registerBARSize, Wide: true, Device: registers{d}}},
+		BARs: [6]pci.BAR{
+			registerBAR: {Size: registerBARSize, Wide: true, Device: registers{d}},
+			portBAR:     {Size: portBARSize, Ports: ports{d}},
+		},
 		Capabilities: d.capabilities(),
 		Vectors:      int(d.vectors), VectorBAR: vectorBAR, MSI: c.MSI,
 	})

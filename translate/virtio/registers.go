@@ -52,6 +52,23 @@ func (r registers) WriteMMIO(offset uint64, size int, value uint64) {
 	r.d.refuse()
 }
 
+// ports is the BAR for notifications: a write of a queue's number to a port leaves the
+// guest without an instruction that must be decoded.
+type ports struct{ d *Device }
+
+// ReadPIO reads zero: there is nothing to read.
+func (ports) ReadPIO(uint16, int) uint32 { return 0 }
+
+// WritePIO takes a notification. Without VIRTIO_F_NOTIFICATION_DATA it is the number of
+// the queue, of 16 bits (§4.1.5.2).
+func (p ports) WritePIO(offset uint16, size int, value uint32) {
+	if offset == 0 && size == 2 && value < uint32(len(p.d.queues)) {
+		p.d.queues[value].Kick()
+		return
+	}
+	p.d.refuse()
+}
+
 // readConfig reads the type's configuration.
 func (d *Device) readConfig(at uint64, size int) uint64 {
 	if at >= d.configLen || d.configLen-at < uint64(size) || size > 4 {
@@ -61,25 +78,27 @@ func (d *Device) readConfig(at uint64, size int) uint64 {
 	return uint64(d.handler.ReadConfig(int(at), size))
 }
 
-// capabilities returns the list that leads drivers to the structures (§4.1.4).
+// capabilities returns the list that leads drivers to the structures (§4.1.4). Of two
+// of a kind a driver takes the first that it can use: the ports go first.
 func (d *Device) capabilities() []pci.Capability {
 	list := []pci.Capability{
-		capability(capTypeCommon, regionCommon, commonSize, capPlain),
-		capability(capTypeNotify, regionNotify, uint32(len(d.queues)*notifyMultiplier), capWithExtra),
-		capability(capTypeISR, regionISR, 1, capPlain),
+		capability(capTypeCommon, registerBAR, regionCommon, commonSize, capPlain),
+		capability(capTypeNotify, portBAR, 0, portBARSize, capWithExtra), // its multiplier is 0
+		capability(capTypeNotify, registerBAR, regionNotify, uint32(len(d.queues)*notifyMultiplier), capWithExtra),
+		capability(capTypeISR, registerBAR, regionISR, 1, capPlain),
 	}
-	binary.LittleEndian.PutUint32(list[1].Body[capExtra-capHeader:], notifyMultiplier)
+	binary.LittleEndian.PutUint32(list[2].Body[capExtra-capHeader:], notifyMultiplier)
 	if d.configLen != 0 {
-		list = append(list, capability(capTypeDevice, regionDevice, uint32(d.configLen), capPlain))
+		list = append(list, capability(capTypeDevice, registerBAR, regionDevice, uint32(d.configLen), capPlain))
 	}
-	access := capability(capTypeAccess, 0, 0, capWithExtra)
+	access := capability(capTypeAccess, registerBAR, 0, 0, capWithExtra)
 	access.Handler = &d.access
 	return append(list, access)
 }
 
-func capability(kind byte, offset, size uint32, length byte) pci.Capability {
+func capability(kind, bar byte, offset, size uint32, length byte) pci.Capability {
 	b := make([]byte, length-capHeader)
-	b[capLength-capHeader], b[capType-capHeader], b[capBAR-capHeader] = length, kind, registerBAR
+	b[capLength-capHeader], b[capType-capHeader], b[capBAR-capHeader] = length, kind, bar
 	binary.LittleEndian.PutUint32(b[capOffset-capHeader:], offset)
 	binary.LittleEndian.PutUint32(b[capSize-capHeader:], size)
 	return pci.Capability{ID: pci.CapabilityVendor, Body: b}

@@ -44,6 +44,8 @@ const (
 	pciRevision     = 1
 	registerBAR     = 0 // and 1: 64 bits
 	vectorBAR       = 2
+	portBAR         = 3
+	portBARSize     = 4
 	registerBARSize = 4 * regionSize
 )
 

@@ -1,9 +1,9 @@
 // Package pci is a PCI function as the guest sees it: a type 0 configuration
-// header, memory BARs, capabilities, and MSI-X. What the function does stands
-// behind its BARs, in packages of its own.
+// header, BARs, capabilities, and MSI-X. What the function does stands behind its
+// BARs, in packages of its own.
 //
-// A host bridge reaches a function through ReadConfig, WriteConfig and
-// DecodeMMIO. Only configuration accesses take a lock; decoding and signalling
+// A host bridge reaches a function through ReadConfig, WriteConfig, DecodeMMIO and
+// DecodePIO. Only configuration accesses take a lock; decoding and signalling
 // take none and allocate nothing.
 package pci
 
@@ -24,17 +24,19 @@ var ErrConfig = errors.New("PCI function")
 
 var (
 	errBAR        = errors.New("malformed BAR")
+	errKind       = errors.New("neither memory nor ports")
 	errCapability = errors.New("capabilities do not fit")
 	errVectors    = errors.New("malformed MSI-X table")
 	errState      = errors.New("saved state of another function")
 )
 
-// BAR is a base address register that addresses memory, and who answers there.
+// BAR is a base address register, and who answers there: a Device in memory, or Ports.
 type BAR struct {
-	Size     uint64 // bytes, a power of two of at least 16; 0 for no BAR
+	Size     uint64 // a power of two: at least 16 bytes, or 4 to 256 ports; 0 for no BAR
 	Wide     bool   // 64 bits: it takes the place of the next BAR too
 	Prefetch bool   // reads have no side effects
 	Device   bus.MMIODevice
+	Ports    bus.PIODevice
 }
 
 // Capability is an element of the capability list.
@@ -106,7 +108,8 @@ type decoder struct {
 	wide   bool
 	flags  uint32
 	device bus.MMIODevice
-	value  uint64 // of the register, without flags; guarded by Endpoint.mu
+	ports  bus.PIODevice // instead of device
+	value  uint64        // of the register, without flags; guarded by Endpoint.mu
 	// active is value with bit 0 set while the function decodes it.
 	active atomic.Uint64
 }
@@ -159,32 +162,44 @@ func (e *Endpoint) addVectors(c *Config) error {
 func (e *Endpoint) addBARs(c *Config) error {
 	for i := 0; i < len(c.BARs); i++ {
 		b := &c.BARs[i]
-		if b.Size == 0 {
-			if b.Device != nil {
-				return fmt.Errorf("%w %d: no size", errBAR, i)
-			}
+		if *b == (BAR{}) {
 			continue
 		}
-		if b.Device == nil || bits.OnesCount64(b.Size) != 1 || b.Size < minBARSize || b.Size > maxBARSize {
-			return fmt.Errorf("%w %d: %#x bytes", errBAR, i, b.Size)
+		flags, err := b.flags()
+		if err != nil {
+			return fmt.Errorf("%w %d: %w", errBAR, i, err)
 		}
-		var flags uint32
-		if b.Prefetch {
-			flags = barPrefetch
-		}
-		e.bars = append(e.bars, decoder{index: i, size: b.Size, wide: b.Wide, device: b.Device})
-		switch {
-		case !b.Wide && b.Size > maxNarrowBAR:
-			return fmt.Errorf("%w %d: %#x bytes in 32 bits", errBAR, i, b.Size)
-		case b.Wide && (i+1 == len(c.BARs) || c.BARs[i+1] != (BAR{})):
+		if b.Wide && (i+1 == len(c.BARs) || c.BARs[i+1] != (BAR{})) {
 			return fmt.Errorf("%w %d: no room for 64 bits", errBAR, i)
-		case b.Wide:
-			flags |= barWide
+		}
+		e.bars = append(e.bars, decoder{index: i, size: b.Size, wide: b.Wide, flags: flags, device: b.Device, ports: b.Ports})
+		if b.Wide {
 			i++
 		}
-		e.bars[len(e.bars)-1].flags = flags
 	}
 	return nil
+}
+
+// flags checks a BAR and returns the low bits of its register.
+func (b *BAR) flags() (flags uint32, err error) {
+	least, most := uint64(minBARSize), uint64(maxBARSize)
+	switch {
+	case (b.Device == nil) == (b.Ports == nil) || b.Ports != nil && (b.Wide || b.Prefetch):
+		return 0, errKind
+	case b.Ports != nil:
+		flags, least, most = barPorts, minPorts, maxPorts
+	case !b.Wide:
+		most = maxNarrowBAR
+	default:
+		flags = barWide
+	}
+	if b.Prefetch {
+		flags |= barPrefetch
+	}
+	if bits.OnesCount64(b.Size) != 1 || b.Size < least || b.Size > most {
+		return 0, fmt.Errorf("size %#x", b.Size)
+	}
+	return flags, nil
 }
 
 func (e *Endpoint) addCapabilities(list []Capability) error {
@@ -228,8 +243,11 @@ func (e *Endpoint) Reset() {
 func (e *Endpoint) apply() {
 	for i := range e.bars {
 		b := &e.bars[i]
-		active := b.value
-		if e.command&commandMemory != 0 {
+		active, enable := b.value, uint16(commandMemory)
+		if b.ports != nil {
+			enable = commandPorts
+		}
+		if e.command&enable != 0 {
 			active |= 1
 		}
 		b.active.Store(active)
@@ -246,19 +264,32 @@ func (e *Endpoint) apply() {
 func (e *Endpoint) DecodeMMIO(gpa x86.GPA, size int) (d bus.MMIODevice, offset uint64, ok bool) {
 	for i := range e.bars {
 		b := &e.bars[i]
-		v := b.active.Load()
-		if v&1 == 0 {
-			continue
-		}
-		at := uint64(gpa) - v&^1
-		if at < b.size && b.size-at >= uint64(size) {
+		if at, ok := b.holds(uint64(gpa), size); ok && b.device != nil {
 			return b.device, at, true
 		}
 	}
 	return nil, 0, false
 }
 
-// BAR returns the device behind a BAR and its length, nil when there is none:
+// DecodePIO is DecodeMMIO for ports.
+func (e *Endpoint) DecodePIO(port uint16, size int) (d bus.PIODevice, offset uint16, ok bool) {
+	for i := range e.bars {
+		b := &e.bars[i]
+		if at, ok := b.holds(uint64(port), size); ok && b.ports != nil {
+			return b.ports, uint16(at), true
+		}
+	}
+	return nil, 0, false
+}
+
+// holds tells whether a decoded BAR has an address, and its offset.
+func (b *decoder) holds(address uint64, size int) (offset uint64, ok bool) {
+	v := b.active.Load()
+	at := address - v&^1
+	return at, v&1 != 0 && at < b.size && b.size-at >= uint64(size)
+}
+
+// BAR returns the device behind a memory BAR and its length, nil when there is none:
 // for capabilities that reach BARs through configuration space.
 func (e *Endpoint) BAR(index int) (d bus.MMIODevice, size uint64) {
 	for i := range e.bars {

@@ -38,6 +38,12 @@ func (w *window) WriteCapability(offset, size int, value uint32) {
 	w.offset, w.size, w.value = offset, size, value
 }
 
+// doors is a port device that remembers.
+type doors struct{ value uint32 }
+
+func (d *doors) ReadPIO(uint16, int) uint32             { return d.value }
+func (d *doors) WritePIO(_ uint16, _ int, value uint32) { d.value = value }
+
 func testConfig(target *messages) Config {
 	return Config{
 		Vendor: 0x1af4, Device: 0x1048, SubsystemVendor: 0x1af4, Subsystem: 0x1100,
@@ -45,6 +51,7 @@ func testConfig(target *messages) Config {
 		BARs: [6]BAR{
 			0: {Size: 16 << 10, Wide: true, Prefetch: true, Device: &page{}},
 			3: {Size: 64, Device: &page{}},
+			4: {Size: 32, Ports: &doors{}},
 		},
 		Capabilities: []Capability{
 			{ID: CapabilityVendor, Body: []byte{16, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}},
@@ -73,7 +80,7 @@ func TestHeader(t *testing.T) {
 		want   uint32
 	}{
 		{"vendor and device", 0x00, 4, 0xffffffff, 0x10481af4},
-		{"command", 0x04, 2, 0xffff, 0x0406},
+		{"command", 0x04, 2, 0xffff, 0x0407},
 		{"status", 0x06, 2, 0xffff, 0x0010},
 		{"revision", 0x08, 1, 0xff, 1},
 		{"class", 0x08, 4, 0, 0x01000001},
@@ -106,7 +113,7 @@ func TestBARSizing(t *testing.T) {
 		index int
 		want  uint32
 	}{
-		{0, 0xffffc00c}, {1, 0xffffffff}, {2, 0xfffff000}, {3, 0xffffffc0}, {4, 0}, {5, 0},
+		{0, 0xffffc00c}, {1, 0xffffffff}, {2, 0xfffff000}, {3, 0xffffffc0}, {4, 0xffffffe1}, {5, 0},
 	} {
 		at := uint16(regBAR + 4*c.index)
 		e.WriteConfig(at, 4, 0xffffffff)
@@ -152,6 +159,33 @@ func TestDecode(t *testing.T) {
 	e.Reset()
 	if _, _, ok := e.DecodeMMIO(0x8000004000, 4); ok || e.ReadConfig(0x14, 4) != 0 {
 		t.Error("decodes after a reset")
+	}
+}
+
+func TestDecodePorts(t *testing.T) {
+	c := testConfig(&messages{})
+	e := newEndpoint(t, c)
+	e.WriteConfig(0x20, 4, 0xc020)
+	if got := e.ReadConfig(0x20, 4); got != 0xc021 {
+		t.Errorf("the register is %#x", got)
+	}
+	if _, _, ok := e.DecodePIO(0xc020, 2); ok {
+		t.Error("decodes without I/O space enabled")
+	}
+	e.WriteConfig(0x04, 2, commandPorts)
+	for _, a := range []struct {
+		port   uint16
+		size   int
+		ok     bool
+		offset uint16
+	}{{0xc020, 2, true, 0}, {0xc03f, 1, true, 31}, {0xc03f, 2, false, 0}, {0xc01f, 4, false, 0}, {0xc040, 1, false, 0}, {0, 1, false, 0}} {
+		d, offset, ok := e.DecodePIO(a.port, a.size)
+		if ok != a.ok || ok && (d != c.BARs[4].Ports || offset != a.offset) {
+			t.Errorf("%d bytes at port %#x: %v, offset %d", a.size, a.port, ok, offset)
+		}
+	}
+	if _, _, ok := e.DecodeMMIO(0xc020, 1); ok {
+		t.Error("ports answer in memory")
 	}
 }
 

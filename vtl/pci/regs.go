@@ -28,10 +28,11 @@ const CapabilityVendor = 0x09
 
 // Command register (PCI 3.0 §6.2.2). Other bits read as zero.
 const (
+	commandPorts       = 1 << 0
 	commandMemory      = 1 << 1
 	commandMaster      = 1 << 2
 	commandINTxDisable = 1 << 10
-	commandWritable    = commandMemory | commandMaster | commandINTxDisable
+	commandWritable    = commandPorts | commandMemory | commandMaster | commandINTxDisable
 )
 
 // statusCapabilities says that there is a list of them (PCI 3.0 §6.2.3).
@@ -39,9 +40,12 @@ const statusCapabilities = 1 << 4
 
 // Base address registers (PCI 3.0 §6.2.5.1): what the low four bits say.
 const (
+	barPorts     = 1 << 0
 	barWide      = 2 << 1
 	barPrefetch  = 1 << 3
 	minBARSize   = 16
+	minPorts     = 4
+	maxPorts     = 256
 	maxNarrowBAR = 1 << 31
 	maxBARSize   = 1 << 40 // no guest address space is large enough for more
 )

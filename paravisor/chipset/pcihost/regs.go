@@ -50,7 +50,10 @@ const (
 	barTypeMask    = 3 << 1
 	barWide        = 2 << 1
 	barFlags       = 0xf
+	barPortFlags   = 3
+	commandPorts   = 1 << 0
 	commandMemory  = 1 << 1
+	limitPorts     = 1 << 16
 	limitNarrow    = 1 << 32 // where addresses of 32 bits end
 )
 

@@ -74,9 +74,13 @@ func (c *card) DecodeMMIO(gpa x86.GPA, size int) (bus.MMIODevice, uint64, bool) 
 	return nil, 0, false
 }
 
+func (c *card) DecodePIO(uint16, int) (bus.PIODevice, uint16, bool) { return nil, 0, false }
+
 var (
 	testLow  = Range{0xc0000000, 512 << 20}
 	testHigh = Range{512 << 30, 256 << 30}
+
+	testPorts = Range{0xc000, 0x1000}
 )
 
 func newHost(t *testing.T, cards ...*card) *Host {
@@ -145,7 +149,7 @@ func TestAssign(t *testing.T) {
 		},
 	} {
 		h := newHost(t, c.cards...)
-		err := h.Assign(c.low, c.high)
+		err := h.Assign(c.low, c.high, testPorts)
 		if (err != nil) != (len(c.refused) != 0) || err != nil && !errors.Is(err, ErrAssign) {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -165,7 +169,7 @@ func TestAssign(t *testing.T) {
 func TestAssignIsTheSameEachTime(t *testing.T) {
 	cards := []*card{{narrow: 4096, wide: 16 << 10}, {narrow: 4096}, {wide: 16 << 10}, {narrow: 64 << 10}}
 	h := newHost(t, cards...)
-	if err := h.Assign(testLow, testHigh); err != nil {
+	if err := h.Assign(testLow, testHigh, testPorts); err != nil {
 		t.Fatal(err)
 	}
 	var first [][2]uint64
@@ -173,7 +177,7 @@ func TestAssignIsTheSameEachTime(t *testing.T) {
 		first = append(first, c.bars)
 	}
 	cards[1].WriteConfig(0x10, 4, 0xdead0000) // a guest moved it
-	if err := h.Assign(testLow, testHigh); err != nil {
+	if err := h.Assign(testLow, testHigh, testPorts); err != nil {
 		t.Fatal(err)
 	}
 	for i, c := range cards {
@@ -186,7 +190,7 @@ func TestAssignIsTheSameEachTime(t *testing.T) {
 func TestWindows(t *testing.T) {
 	a, b := &card{narrow: 4096}, &card{narrow: 4096, wide: 1 << 30}
 	h := newHost(t, a, b)
-	if err := h.Assign(testLow, testHigh); err != nil {
+	if err := h.Assign(testLow, testHigh, testPorts); err != nil {
 		t.Fatal(err)
 	}
 	low, high := h.Window(testLow.Base), h.Window(testHigh.Base)
@@ -234,7 +238,7 @@ func TestWindows(t *testing.T) {
 
 func TestRoutingDoesNotAllocate(t *testing.T) {
 	h := newHost(t, &card{narrow: 4096}, &card{narrow: 4096, wide: 1 << 20})
-	if err := h.Assign(testLow, testHigh); err != nil {
+	if err := h.Assign(testLow, testHigh, testPorts); err != nil {
 		t.Fatal(err)
 	}
 	w := h.Window(testLow.Base)

@@ -72,7 +72,7 @@ func (m Machine) disk() []string {
 		return nil
 	}
 	return []string{
-		"-object", "iothread,id=disk", "-device", "virtio-scsi-pci,id=scsi,iothread=disk",
+		"-object", "iothread,id=disk", "-device", "virtio-scsi-pci,id=scsi,iothread=disk,modern-pio-notify=on",
 		"-blockdev", "driver=host_device,node-name=disk,filename=" + m.Disk + ",cache.direct=on,aio=native,discard=unmap",
 		"-device", "scsi-hd,bus=scsi.0,drive=disk",
 	}

@@ -14,8 +14,9 @@ import (
 
 // Where the driver puts the BARs.
 const (
-	barBase = x86.GPA(0xc0000000)
-	barStep = x86.GPA(0x100000)
+	portBase = 0xc000
+	barBase  = x86.GPA(0xc0000000)
+	barStep  = x86.GPA(0x100000)
 )
 
 // Vectors counts messages by their data. It implements irq.MSITarget.
@@ -43,7 +44,9 @@ type Driver struct {
 	config     structure
 	notify     structure
 	multiplier uint32
-	next       x86.GPA // free memory
+	ports      bool          // notifications may go there
+	notified   atomic.Uint32 // times
+	next       x86.GPA       // free memory
 }
 
 // New finds the device's structures, places its BARs and enables its MSI-X with
@@ -55,11 +58,12 @@ func New(tb testing.TB, function *pci.Endpoint, memory *guestmem.Memory, base x8
 	d.function.WriteConfig(0x10, 4, uint32(barBase))
 	d.function.WriteConfig(0x14, 4, 0)
 	d.function.WriteConfig(0x18, 4, uint32(barBase+barStep))
-	d.function.WriteConfig(0x04, 2, 6)
+	d.function.WriteConfig(0x1c, 4, portBase)
+	d.function.WriteConfig(0x04, 2, 7)
 	for at := uint16(function.ReadConfig(0x34, 1)); at != 0; at = uint16(function.ReadConfig(at+1, 1)) {
 		d.capability(at)
 	}
-	if d.common.size == 0 || d.notify.size == 0 || d.isr.size == 0 || d.multiplier == 0 {
+	if d.common.size == 0 || d.notify.size == 0 || d.isr.size == 0 || d.multiplier == 0 || !d.ports {
 		tb.Fatal("the device lacks a structure")
 	}
 	return d
@@ -84,6 +88,10 @@ func (d *Driver) capability(at uint16) {
 		case 1:
 			d.common = s
 		case 2:
+			if d.function.ReadConfig(at+4, 1) == 3 {
+				d.ports = true
+				return
+			}
 			d.notify, d.multiplier = s, d.function.ReadConfig(at+16, 4)
 		case 3:
 			d.isr = s
@@ -191,6 +199,15 @@ func (d *Driver) Notify(queue int) {
 	d.notifyAt(queue, d.Common(0x1e, 2))
 }
 
+// notifyAt takes both ways in turn.
 func (d *Driver) notifyAt(queue int, offset uint64) {
-	d.Write(d.notify.gpa+x86.GPA(offset*uint64(d.multiplier)), 2, uint64(queue))
+	if d.notified.Add(1)%2 == 0 {
+		d.Write(d.notify.gpa+x86.GPA(offset*uint64(d.multiplier)), 2, uint64(queue))
+		return
+	}
+	if ports, at, ok := d.function.DecodePIO(portBase, 2); ok {
+		ports.WritePIO(at, 2, uint32(queue))
+	} else {
+		d.tb.Error("nobody answers at the port")
+	}
 }
