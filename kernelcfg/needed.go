@@ -13,8 +13,9 @@ import (
 	"strings"
 )
 
-// libraryDirs are where Debian's loader looks on amd64, within an unpacked tree.
-var libraryDirs = []string{"lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib", "usr/lib"}
+// libraryDirs are where Debian's loader looks on amd64, within an unpacked tree; in the
+// last one for systemd's programs, which say so.
+var libraryDirs = []string{"lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib", "usr/lib", "usr/lib/x86_64-linux-gnu/systemd"}
 
 // closure returns the programs of a tree together with every library and program
 // interpreter that they need, directly or not (ELF gABI, DT_NEEDED and PT_INTERP).

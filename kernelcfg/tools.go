@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"keel/kernelcfg/deb"
@@ -35,7 +36,7 @@ var toolPrograms = []string{
 
 // toolsRecipe stands for what shapes an unpacked tree beside the pins. Raise it when
 // unpackTools changes.
-const toolsRecipe = "1"
+const toolsRecipe = "2"
 
 // GuestTools returns Debian's tools for disks and file systems with the libraries
 // that they need, fetching them when needed: mkfs.ext4, e2fsck, mkfs.xfs,
@@ -176,11 +177,12 @@ func unpackTools(pkg, tree string, programs []string) error {
 	})
 }
 
+// programDirs are where packages have programs.
+var programDirs = []string{"bin", "sbin", "usr/bin", "usr/sbin", "lib/systemd"}
+
 // isProgram tells a program that one of the patterns names.
 func isProgram(name string, programs []string) bool {
-	switch path.Dir(name) {
-	case "bin", "sbin", "usr/bin", "usr/sbin":
-	default:
+	if !slices.Contains(programDirs, path.Dir(name)) {
 		return false
 	}
 	for _, p := range programs {
@@ -195,7 +197,7 @@ func isProgram(name string, programs []string) bool {
 func isLibrary(name string) bool {
 	dir, base := path.Split(name)
 	switch strings.TrimPrefix(dir, "usr/") {
-	case "lib/x86_64-linux-gnu/", "lib64/":
+	case "lib/x86_64-linux-gnu/", "lib/x86_64-linux-gnu/systemd/", "lib64/":
 		return strings.HasSuffix(base, ".so") || strings.Contains(base, ".so.")
 	}
 	return false
@@ -206,7 +208,7 @@ func isLibrary(name string) bool {
 func findPrograms(tree string, programs []string) ([]string, error) {
 	var out []string
 	found := map[string]bool{}
-	for _, dir := range []string{"bin", "sbin", "usr/bin", "usr/sbin"} {
+	for _, dir := range programDirs {
 		entries, err := os.ReadDir(filepath.Join(tree, dir))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err

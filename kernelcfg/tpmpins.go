@@ -6,7 +6,7 @@ import "keel/kernelcfg/deb"
 // tpm2-tools and the libraries that they need. A library's later pins have the same
 // binary interface.
 var tpmToolSets = []toolSet{
-	{"bookworm", [][]deb.Pin{
+	{"bookworm", append([][]deb.Pin{
 		{dashBookworm},
 		{
 			{
@@ -75,5 +75,5 @@ var tpmToolSets = []toolSet{
 			},
 		},
 		libc6Bookworm,
-	}},
+	}, luksBookworm...)},
 }

@@ -13,8 +13,13 @@ import (
 )
 
 // tpmTools are the tools of GuestTPMTools. The multi-call program tpm2 is all of
-// tpm2-tools; tctildr opens the library that speaks to /dev/tpm0.
-var tpmTools = toolKit{programs: []string{"dash", "tpm2"}, opened: []string{"libtss2-tcti-device.so.0"}, sets: tpmToolSets}
+// tpm2-tools; tctildr opens the library that speaks to /dev/tpm0, systemd's programs open
+// all that they need of the TPM.
+var tpmTools = toolKit{
+	programs: []string{"dash", "tpm2", "cryptsetup", "systemd-cryptenroll", "systemd-cryptsetup"},
+	opened:   []string{"libtss2-tcti-device.so.0", "libtss2-esys.so.0", "libtss2-mu.so.0", "libtss2-rc.so.0"},
+	sets:     tpmToolSets,
+}
 
 // curlLibrary is what tpm2 needs for one command, which fetches certificates from a
 // vendor's web site. With it come 25 libraries of 11 MB, a guest without a network
@@ -32,7 +37,8 @@ var curlFunctions = []string{
 }
 
 // GuestTPMTools returns Debian's tpm2-tools as bin/tpm2 ("tpm2 getcap" is
-// tpm2_getcap), with a shell and the libraries that both need, fetching them when
+// tpm2_getcap), cryptsetup and systemd's tools for encrypted disks (systemd-cryptsetup
+// lies in lib/systemd), with a shell and the libraries that all need, fetching them when
 // needed. An empty library takes the place of libcurl. Errors: ErrGuest and ErrBuild.
 func GuestTPMTools(ctx context.Context) ([]GuestFile, error) {
 	cache, err := deb.Default()

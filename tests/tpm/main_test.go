@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { os.Exit(harness.Main(m, root, &tool, prepare)) }
 
 func prepare(ctx context.Context, dir string) error {
 	for _, kernel := range kernelcfg.GuestKernels() {
-		g, err := MakeGuest(ctx, dir, kernel)
+		g, err := MakeGuest(ctx, root, dir, kernel)
 		if err != nil {
 			return err
 		}

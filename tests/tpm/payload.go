@@ -22,6 +22,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,26 +36,32 @@ import (
 const (
 	ScriptTools  = "tools"  // everything that tools do with a TPM
 	ScriptState  = "state"  // leave something, find it again
+	ScriptLUKS   = "luks"   // a disk that only this TPM opens
 	ScriptWrites = "writes" // until the machine is killed
 )
 
 //go:embed scripts/*
 var scripts embed.FS
 
-// drivers are the modules of the interfaces, where they are none of the kernel's own.
-var drivers = []string{"tpm_crb", "tpm_tis"}
+// drivers are the modules of the interfaces, where they are none of the kernel's own;
+// diskDrivers those of an encrypted disk.
+var (
+	drivers     = []string{"tpm_crb", "tpm_tis"}
+	diskDrivers = []string{"virtio_pci", "virtio_scsi", "sd_mod", "dm_crypt", "xts"}
+)
 
 // Guest is what a guest of one kernel is made of.
 type Guest struct {
 	Kernel string // file
 	Initrd string // file
 
-	modules []string // in the order of loading
+	modules map[bool][]string // in the order of loading; true: with those of a disk
 }
 
-// MakeGuest makes the guest of a kernel that kernelcfg.GuestKernels names, in folder dir.
-func MakeGuest(ctx context.Context, dir, kernel string) (*Guest, error) {
-	g := &Guest{Initrd: filepath.Join(dir, "tpm-"+kernel+".cpio")}
+// MakeGuest makes the guest of a kernel that kernelcfg.GuestKernels names, in folder dir,
+// from the checkout in root.
+func MakeGuest(ctx context.Context, root, dir, kernel string) (*Guest, error) {
+	g := &Guest{Initrd: filepath.Join(dir, "tpm-"+kernel+".cpio"), modules: map[bool][]string{}}
 	var err error
 	if g.Kernel, err = kernelcfg.GuestKernel(ctx, kernel); err != nil {
 		return nil, err
@@ -63,17 +70,30 @@ func MakeGuest(ctx context.Context, dir, kernel string) (*Guest, error) {
 	if t.Busybox, err = kernelcfg.Busybox(ctx); err != nil {
 		return nil, err
 	}
-	modules, err := kernelcfg.GuestModules(ctx, kernel, drivers...)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range modules {
-		g.modules = append(g.modules, m.Name)
-		t.Modules = append(t.Modules, m.Path)
+	for _, disk := range []bool{false, true} {
+		names := drivers
+		if disk {
+			names = append(slices.Clone(drivers), diskDrivers...)
+		}
+		modules, err := kernelcfg.GuestModules(ctx, kernel, names...)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range modules {
+			g.modules[disk] = append(g.modules[disk], m.Name)
+			if !slices.Contains(t.Modules, m.Path) {
+				t.Modules = append(t.Modules, m.Path)
+			}
+		}
 	}
 	if t.Files, err = harness.Scripts(scripts); err != nil {
 		return nil, err
 	}
+	attest := filepath.Join(dir, "attest")
+	if err := initramfs.CompileProgram(ctx, root, "keel/tests/tpm/attest", attest); err != nil {
+		return nil, err
+	}
+	t.Files = append(t.Files, initramfs.File{Name: "bin/attest", Path: attest})
 	tools, err := kernelcfg.GuestTPMTools(ctx)
 	if err != nil {
 		return nil, err
@@ -86,7 +106,7 @@ func MakeGuest(ctx context.Context, dir, kernel string) (*Guest, error) {
 
 // Flags are those of a run of the guest with a script and its parameters.
 func (g *Guest) Flags(script string, params ...string) []string {
-	return []string{"--kernel", g.Kernel, "--initrd", g.Initrd, "--append", harness.ScriptCmdline(g.modules, script, params...)}
+	return []string{"--kernel", g.Kernel, "--initrd", g.Initrd, "--append", harness.ScriptCmdline(g.modules[script == ScriptLUKS], script, params...)}
 }
 
 // PCR is one register of one bank.

@@ -204,3 +204,25 @@ func TestKill(t *testing.T) {
 		})
 	}
 }
+
+// TestLUKS: a disk that was encrypted with systemd's tools opens by itself on the next
+// boot, and not once PCR 11 says that the system has gone on.
+func TestLUKS(t *testing.T) {
+	t.Parallel()
+	for _, m := range machines(crbNewOne) {
+		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
+			state, disk := newDisk(t), filepath.Join(t.TempDir(), "luks.img")
+			if err := os.WriteFile(disk, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(disk, 64<<20); err != nil {
+				t.Fatal(err)
+			}
+			for boot, checks := range [][]string{{"enroll", "unlock", "refuse"}, {"unlock", "refuse"}} {
+				flags := append(m.flags(ScriptLUKS, fmt.Sprintf("boot=%d", boot+1)), "--disk", disk)
+				m.script(t, state.flags(flags), checks...)
+			}
+		})
+	}
+}

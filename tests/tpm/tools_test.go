@@ -7,7 +7,12 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/go-tpm-tools/proto/attest"
+	"github.com/google/go-tpm-tools/server"
+	"google.golang.org/protobuf/proto"
+
 	"keel/vtpm/eventlog"
+	"keel/vtpm/identity"
 )
 
 // TestTools uses the TPM with stock tools.
@@ -18,7 +23,7 @@ func TestTools(t *testing.T) {
 			t.Parallel()
 			checks := []string{
 				"getcap", "eventlog", "pcrs", "certificates", "selftest", "primary",
-				"keys", "nv", "quote", "policy", "credential", "seal", "lockout", "clear",
+				"keys", "nv", "quote", "attestation", "policy", "credential", "seal", "lockout", "clear",
 			}
 			params := []string{"ima=0"}
 			if m.Kernel != "5.10" { // Debian's cloud kernel 5.10 is built without IMA
@@ -29,6 +34,7 @@ func TestTools(t *testing.T) {
 				checkCertificate(t, index, s)
 			}
 			checkLog(t, s)
+			checkAttestation(t, s)
 		})
 	}
 }
@@ -71,5 +77,46 @@ func checkLog(t *testing.T, s Said) {
 				t.Errorf("%s PCR %d is %s, the log says %s", bank, pcr, got, want)
 			}
 		}
+	}
+}
+
+// checkAttestation verifies what the guest attested as a relying party does, with
+// go-tpm-tools: quote, log and the AK's certificate.
+func checkAttestation(t *testing.T, s Said) {
+	t.Helper()
+	var a attest.Attestation
+	if err := proto.Unmarshal(s.Files["attestation"], &a); err != nil {
+		t.Errorf("attestation: %v", err)
+		return
+	}
+	ca, err := identity.NewTestCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := server.VerifyOpts{
+		Nonce: []byte("a nonce of the verifier"), TrustedRootCerts: []*x509.Certificate{ca.Certificate()}, Loader: server.UnsupportedLoader,
+	}
+	state, err := server.VerifyAttestation(&a, opts)
+	if err != nil {
+		t.Errorf("attestation: %v", err)
+		return
+	}
+	t.Logf("attestation: %d events", len(state.GetRawEvents()))
+	log, err := eventlog.Parse(a.EventLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := a.EventLog
+	a.EventLog = bytes.Clone(said)
+	for _, d := range log.Events[len(log.Events)-1].Digests {
+		a.EventLog[bytes.LastIndex(said, d.Value)]++
+	}
+	if _, err := server.VerifyAttestation(&a, opts); err == nil {
+		t.Error("an attestation with another log verifies")
+	}
+	a.EventLog = said
+	opts.Nonce[0]++
+	if _, err := server.VerifyAttestation(&a, opts); err == nil {
+		t.Error("an attestation for another nonce verifies")
 	}
 }
