@@ -63,6 +63,7 @@ func GuestTools(ctx context.Context) ([]GuestFile, error) {
 type toolKit struct {
 	programs []string  // as toolPrograms has them
 	opened   []string  // libraries that programs open by themselves, by the name that they ask for
+	folders  []string  // whose files guests get, without what lies in folders of theirs
 	sets     []toolSet // in order of preference
 	// given are libraries that come from elsewhere: the path on this machine by name.
 	given map[string]string
@@ -75,7 +76,7 @@ var diskTools = toolKit{programs: toolPrograms, sets: toolSets}
 func takeTools(ctx context.Context, cache *deb.Cache, kit toolKit) ([]GuestFile, error) {
 	var dropped error
 	for i, set := range kit.sets {
-		tree, err := toolTree(ctx, cache, kit.programs, set)
+		tree, err := toolTree(ctx, cache, kit, set)
 		if err == nil {
 			wanted, err := findPrograms(tree, kit.programs)
 			if err != nil {
@@ -88,7 +89,12 @@ func takeTools(ctx context.Context, cache *deb.Cache, kit toolKit) ([]GuestFile,
 				}
 				wanted = append(wanted, name)
 			}
-			return closure(tree, wanted, kit.given)
+			files, err := closure(tree, wanted, kit.given)
+			if err != nil {
+				return nil, err
+			}
+			more, err := inFolders(tree, kit.folders)
+			return append(files, more...), err
 		}
 		if !errors.Is(err, deb.ErrDropped) {
 			return nil, err
@@ -102,10 +108,10 @@ func takeTools(ctx context.Context, cache *deb.Cache, kit toolKit) ([]GuestFile,
 }
 
 // toolTree returns the folder with a set's unpacked programs and libraries.
-func toolTree(ctx context.Context, cache *deb.Cache, programs []string, set toolSet) (string, error) {
+func toolTree(ctx context.Context, cache *deb.Cache, kit toolKit, set toolSet) (string, error) {
 	place := func(pins []deb.Pin) string {
 		h := sha256.New()
-		fmt.Fprintln(h, toolsRecipe, programs)
+		fmt.Fprintln(h, toolsRecipe, kit.programs, kit.folders)
 		for _, p := range pins {
 			fmt.Fprintln(h, p.SHA256)
 		}
@@ -142,7 +148,7 @@ func toolTree(ctx context.Context, cache *deb.Cache, programs []string, set tool
 		return "", err
 	}
 	for _, pkg := range packages {
-		if err := unpackTools(pkg, part, programs); err != nil {
+		if err := unpackTools(pkg, part, kit); err != nil {
 			return "", errors.Join(err, os.RemoveAll(part))
 		}
 	}
@@ -154,11 +160,11 @@ func isDir(name string) bool {
 	return err == nil && st.IsDir()
 }
 
-// unpackTools takes the wanted programs and all shared libraries of a package, with
-// the links between them.
-func unpackTools(pkg, tree string, programs []string) error {
+// unpackTools takes the wanted programs and folders and all shared libraries of a
+// package, with the links between them.
+func unpackTools(pkg, tree string, kit toolKit) error {
 	return deb.Walk(pkg, func(h *tar.Header, r io.Reader) error {
-		if !isProgram(h.Name, programs) && !isLibrary(h.Name) {
+		if !isProgram(h.Name, kit.programs) && !isLibrary(h.Name) && !slices.Contains(kit.folders, path.Dir(h.Name)) {
 			return nil
 		}
 		dst := filepath.Join(tree, filepath.FromSlash(h.Name))
@@ -225,6 +231,25 @@ func findPrograms(tree string, programs []string) ([]string, error) {
 	for _, p := range programs {
 		if !found[p] {
 			return nil, fmt.Errorf("the packages have no %s", p)
+		}
+	}
+	return out, nil
+}
+
+// inFolders lists the files of folders of an unpacked tree, named without the usr/ of a
+// merged system. Links are left out.
+func inFolders(tree string, folders []string) ([]GuestFile, error) {
+	var out []GuestFile
+	for _, dir := range folders {
+		entries, err := os.ReadDir(filepath.Join(tree, dir))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.Type().IsRegular() {
+				name := path.Join(dir, e.Name())
+				out = append(out, GuestFile{Name: strings.TrimPrefix(name, "usr/"), Path: filepath.Join(tree, name)})
+			}
 		}
 	}
 	return out, nil

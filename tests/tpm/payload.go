@@ -34,10 +34,11 @@ import (
 
 // Scripts that guests run.
 const (
-	ScriptTools  = "tools"  // everything that tools do with a TPM
-	ScriptState  = "state"  // leave something, find it again
-	ScriptLUKS   = "luks"   // a disk that only this TPM opens
-	ScriptWrites = "writes" // until the machine is killed
+	ScriptTools    = "tools"    // everything that tools do with a TPM
+	ScriptSelftest = "selftest" // the kernel's own tests
+	ScriptState    = "state"    // leave something, find it again
+	ScriptLUKS     = "luks"     // a disk that only this TPM opens
+	ScriptWrites   = "writes"   // until the machine is killed
 )
 
 //go:embed scripts/*
@@ -52,8 +53,9 @@ var (
 
 // Guest is what a guest of one kernel is made of.
 type Guest struct {
-	Kernel string // file
-	Initrd string // file
+	Kernel   string // file
+	Initrd   string // file
+	Selftest string // initrd of ScriptSelftest
 
 	modules map[bool][]string // in the order of loading; true: with those of a disk
 }
@@ -61,7 +63,10 @@ type Guest struct {
 // MakeGuest makes the guest of a kernel that kernelcfg.GuestKernels names, in folder dir,
 // from the checkout in root.
 func MakeGuest(ctx context.Context, root, dir, kernel string) (*Guest, error) {
-	g := &Guest{Initrd: filepath.Join(dir, "tpm-"+kernel+".cpio"), modules: map[bool][]string{}}
+	g := &Guest{
+		Initrd: filepath.Join(dir, "tpm-"+kernel+".cpio"), Selftest: filepath.Join(dir, "selftest-"+kernel+".cpio"),
+		modules: map[bool][]string{},
+	}
 	var err error
 	if g.Kernel, err = kernelcfg.GuestKernel(ctx, kernel); err != nil {
 		return nil, err
@@ -89,6 +94,13 @@ func MakeGuest(ctx context.Context, root, dir, kernel string) (*Guest, error) {
 	if t.Files, err = harness.Scripts(scripts); err != nil {
 		return nil, err
 	}
+	selftest, err := kernelcfg.GuestTPMSelftests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := harness.WriteInitrd(g.Selftest, with(t, selftest)); err != nil {
+		return nil, err
+	}
 	attest := filepath.Join(dir, "attest")
 	if err := initramfs.CompileProgram(ctx, root, "keel/tests/tpm/attest", attest); err != nil {
 		return nil, err
@@ -98,15 +110,25 @@ func MakeGuest(ctx context.Context, root, dir, kernel string) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range tools {
+	return g, harness.WriteInitrd(g.Initrd, with(t, tools))
+}
+
+// with adds files to what a guest gets.
+func with(t initramfs.Tools, files []kernelcfg.GuestFile) initramfs.Tools {
+	t.Files = slices.Clone(t.Files)
+	for _, f := range files {
 		t.Files = append(t.Files, initramfs.File{Name: f.Name, Path: f.Path})
 	}
-	return g, harness.WriteInitrd(g.Initrd, t)
+	return t
 }
 
 // Flags are those of a run of the guest with a script and its parameters.
 func (g *Guest) Flags(script string, params ...string) []string {
-	return []string{"--kernel", g.Kernel, "--initrd", g.Initrd, "--append", harness.ScriptCmdline(g.modules[script == ScriptLUKS], script, params...)}
+	initrd := g.Initrd
+	if script == ScriptSelftest {
+		initrd = g.Selftest
+	}
+	return []string{"--kernel", g.Kernel, "--initrd", initrd, "--append", harness.ScriptCmdline(g.modules[script == ScriptLUKS], script, params...)}
 }
 
 // PCR is one register of one bank.

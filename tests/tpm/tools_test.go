@@ -39,6 +39,17 @@ func TestTools(t *testing.T) {
 	}
 }
 
+// TestSelftest runs the kernel's own tests.
+func TestSelftest(t *testing.T) {
+	t.Parallel()
+	for _, m := range machines(crbNewOne) {
+		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
+			m.script(t, m.flags(ScriptSelftest), "smoke", "async", "space")
+		})
+	}
+}
+
 // checkCertificate checks that a certificate is of the key that belongs to it, and that
 // nobody takes it for one of a vendor's.
 func checkCertificate(t *testing.T, index string, s Said) {
