@@ -27,7 +27,7 @@ define step
 	echo "== $(1): $$(( $$(date +%s) - start )) s"
 endef
 
-.PHONY: help deps build image run test unit boot storage tpm hostile identical fuzz lint generate check-generate fmt soak bench bench-disk clean
+.PHONY: help deps build image run test unit boot storage tpm hostile identical fuzz lint generate check-generate fmt soak bench bench-disk bench-tpm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
@@ -109,6 +109,9 @@ bench: build ## measure Keel beside nested QEMU; results under tests/bench/resul
 bench-disk: build ## measure Keel's disks beside NVMe in VTL2 and nested QEMU; results under tests/benchdisk/results
 	@build/keel image build
 	@go run ./tests/benchdisk $(ARGS)
+
+bench-tpm: deps ## measure Keel's TPM beside swtpm; results under tests/benchtpm/results
+	@go run ./tests/benchtpm $(ARGS)
 
 clean: ## remove what was built; the caches stay
 	@rm -rf build
