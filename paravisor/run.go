@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ const PanicWord = "keel.panic"
 
 // Times of the run's own housekeeping.
 const (
+	gcPercent    = 30                     // the heap's growth until it is collected
 	samplePeriod = 250 * time.Millisecond // between looks at the memory in use
 	drainTimeout = 2 * time.Second        // for the guest's last words
 )
@@ -126,6 +128,8 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	// A VP thread in the guest holds none of Go's processors for long, but
 	// timers and devices must never wait for one.
 	runtime.GOMAXPROCS(c.VPs + 2)
+	// Little is allocated while the guest runs, and memory is a budget.
+	debug.SetGCPercent(gcPercent)
 	if c.Memory >= env.Handoff.RAMBytes {
 		return nil, tooLittle(c.Memory, env.Handoff.RAMBytes)
 	}
@@ -203,6 +207,8 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 		end, err := k.machine.boot(k.payload, k.config, func() {
 			if first {
 				k.control.send(handoff.Event{Event: handoff.EventEntry})
+				// What loading and measuring took is not needed again.
+				go debug.FreeOSMemory()
 			}
 			if k.env.Panic {
 				panic("asked for by " + PanicWord)
