@@ -64,61 +64,11 @@ var luksBookworm = [][]deb.Pin{
 			SHA256: "d0e1ed8637d1c26b9720f6057d6355f18378bba5cc2553e459d1632783c00d70", Size: 44120,
 		},
 	},
-	{
-		{
-			Name: "libblkid1", Version: "2.38.1-5+deb12u3",
-			Pool:   "pool/main/u/util-linux/libblkid1_2.38.1-5+deb12u3_amd64.deb",
-			SHA256: "5a083377f29191cafcdf0f91ec124349b4a7895b531556633a136e43c6d53943", Size: 147380,
-		},
-		{
-			Name: "libblkid1", Version: "2.38.1-5+deb12u1",
-			Pool:   "pool/updates/main/u/util-linux/libblkid1_2.38.1-5+deb12u1_amd64.deb",
-			SHA256: "151f59ca2b73ce8f85a576980f019dbbf9d44dd6ff4331f7954163e3704c1c06", Size: 147132,
-		},
-	},
-	{
-		{
-			Name: "libuuid1", Version: "2.38.1-5+deb12u3",
-			Pool:   "pool/main/u/util-linux/libuuid1_2.38.1-5+deb12u3_amd64.deb",
-			SHA256: "5fff398321da62d28a842bcbabd193d72ae21724962c029dc32b1dc6b2deaeaf", Size: 28784,
-		},
-		{
-			Name: "libuuid1", Version: "2.38.1-5+deb12u1",
-			Pool:   "pool/updates/main/u/util-linux/libuuid1_2.38.1-5+deb12u1_amd64.deb",
-			SHA256: "1ff16517fd1cfaa266de47255b98c44ff51e8a1653f7d8f1fe9c386ff0f1aa7e", Size: 28580,
-		},
-	},
-	{
-		{
-			Name: "libmount1", Version: "2.38.1-5+deb12u3",
-			Pool:   "pool/main/u/util-linux/libmount1_2.38.1-5+deb12u3_amd64.deb",
-			SHA256: "f46e2d6b006951825adde9757790b6609d7c66c7700f9b68f3db913eaac323c3", Size: 165732,
-		},
-		{
-			Name: "libmount1", Version: "2.38.1-5+deb12u1",
-			Pool:   "pool/updates/main/u/util-linux/libmount1_2.38.1-5+deb12u1_amd64.deb",
-			SHA256: "a259d82ccbcfa230b492752d8d525d0a40d7938bf62fb90e83e16048ee88bf83", Size: 165416,
-		},
-	},
-	{
-		{
-			Name: "libselinux1", Version: "3.4-1+b6",
-			Pool:   "pool/main/libs/libselinux/libselinux1_3.4-1+b6_amd64.deb",
-			SHA256: "2b07f5287b9105f40158b56e4d70cc1652dac56a408f3507b4ab3d061eed425f", Size: 73720,
-		},
-	},
-	{
-		{
-			Name: "libpcre2-8-0", Version: "10.42-1+deb12u2",
-			Pool:   "pool/updates/main/p/pcre2/libpcre2-8-0_10.42-1+deb12u2_amd64.deb",
-			SHA256: "d2f7edfcc7689b9e0761c2742cc824ac86a20768bc5e8057818dc6875291fe76", Size: 261628,
-		},
-		{
-			Name: "libpcre2-8-0", Version: "10.42-1",
-			Pool:   "pool/main/p/pcre2/libpcre2-8-0_10.42-1_amd64.deb",
-			SHA256: "030db54f4d76cdfe2bf0e8eb5f9efea0233ab3c7aa942d672c7b63b52dbaf935", Size: 260776,
-		},
-	},
+	libblkidBookworm,
+	libuuidBookworm,
+	libmountBookworm,
+	libselinuxBookworm,
+	libpcreBookworm,
 	{
 		{
 			Name: "libacl1", Version: "2.3.1-3",

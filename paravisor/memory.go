@@ -10,6 +10,7 @@ import (
 
 	"keel/boot/handoff"
 	"keel/hcl/abi/x86"
+	"keel/hcl/sys"
 	"keel/vtl/guestmem"
 )
 
@@ -148,35 +149,15 @@ type usage struct {
 
 // sample returns the bytes in use now and keeps the peak.
 func (u *usage) sample() uint64 {
-	text, err := os.ReadFile("/proc/zoneinfo")
+	pages, err := sys.FreePages()
 	if err != nil {
 		return 0
 	}
-	free := freePages(string(text)) * x86.PageSize
+	free := pages * x86.PageSize
 	if free+u.guest > u.total {
 		return 0
 	}
 	used := u.total - u.guest - free
 	u.peak = max(u.peak, used)
 	return used
-}
-
-// freePages adds up the free pages of all zones, those that each CPU keeps at
-// hand included: /proc/meminfo leaves the latter out, and they can be many.
-func freePages(zoneinfo string) uint64 {
-	var sum uint64
-	for line := range strings.Lines(zoneinfo) {
-		// "  pages free     1234", "              count:    56"
-		line = strings.TrimSpace(line)
-		value, found := strings.CutPrefix(line, "pages free")
-		if !found {
-			if value, found = strings.CutPrefix(line, "count:"); !found {
-				continue
-			}
-		}
-		if n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 52); err == nil {
-			sum += n
-		}
-	}
-	return sum
 }

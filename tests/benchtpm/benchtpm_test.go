@@ -3,17 +3,18 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"encoding/xml"
 	"errors"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
+
+	"keel/tests/bench/report/reporttest"
+	"keel/vtpm/vtpmtest"
+	peer "keel/vtpm/vtpmtest/swtpm"
 )
 
 func near(a, b float64) bool { return math.Abs(a-b) < 1e-9*max(1, math.Abs(b)) }
@@ -51,37 +52,6 @@ func TestParseMemory(t *testing.T) {
 	}
 	if m, err := memoryOf(os.Getpid()); err != nil || m.RSS > m.Peak+1<<20 || m.RSS < 1<<20 {
 		t.Errorf("%+v, %v of this process", m, err)
-	}
-}
-
-func TestParseVersion(t *testing.T) {
-	if got, err := parseVersion("TPM emulator version 0.7.1, Copyright (c) 2014-2021 IBM Corp.\n"); err != nil || got != "0.7.1" {
-		t.Errorf("%q, %v", got, err)
-	}
-	for _, bad := range []string{"", "TPM emulator", "version ", "version , x", "version of nothing at all\n"} {
-		if got, err := parseVersion(bad); !errors.Is(err, errSWTPM) {
-			t.Errorf("%q gave %q, %v", bad, got, err)
-		}
-	}
-}
-
-func TestReadResponse(t *testing.T) {
-	response := []byte{0x80, 1, 0, 0, 0, 14, 0, 0, 0, 0, 0, 2, 7, 8}
-	for name, from := range map[string]io.Reader{
-		"at once": strings.NewReader(string(response)), "in bytes": iotest.OneByteReader(strings.NewReader(string(response))),
-	} {
-		b := make([]byte, 64)
-		if n, err := readResponse(from, b); err != nil || string(b[:n]) != string(response) {
-			t.Errorf("%s: %x, %v", name, b[:n], err)
-		}
-	}
-	for name, bad := range map[string][]byte{
-		"nothing": nil, "no header": response[:5], "no end": response[:13], "more than it says": append(slices.Clone(response), 9),
-		"larger than a buffer": {0x80, 1, 0, 0, 0, 65}, "size wraps": {0x80, 1, 0xFF, 0xFF, 0xFF, 0xFF},
-	} {
-		if n, err := readResponse(strings.NewReader(string(bad)), make([]byte, 64)); err == nil {
-			t.Errorf("%s: %d", name, n)
-		}
 	}
 }
 
@@ -175,19 +145,8 @@ func TestPlotIsWellFormed(t *testing.T) {
 	far.Samples[0].Worker.Median *= 100
 	for name, r := range map[string]*results{"example": example(), "far off": far, "empty": {}} {
 		text := r.plot()
-		dots := 0
-		for d := xml.NewDecoder(strings.NewReader(text)); ; {
-			token, err := d.Token()
-			if errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if e, ok := token.(xml.StartElement); ok && e.Name.Local == "circle" {
-				dots++
-			}
-		}
-		if dots != len(r.Samples) || strings.Contains(text, "NaN") || strings.Contains(text, "Inf") {
+		dots := reporttest.Dots(t, text)
+		if dots != len(r.Samples) {
 			t.Errorf("%s: %d dots, want %d", name, dots, len(r.Samples))
 		}
 		if ticks := strings.Count(text, `text-anchor="middle"`); ticks > 30 {
@@ -237,7 +196,7 @@ func (w *watched) of(code uint32) (sent, commands, replies int) {
 func TestOperations(t *testing.T) {
 	var pair [sides]tpm
 	for i := range pair {
-		p, err := startSWTPM(t.Context(), filepath.Join(t.TempDir(), "tpm"))
+		p, err := peer.Start(t.Context(), t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,9 +264,7 @@ func TestCommandsDiffer(t *testing.T) {
 // TestWorker: the image's worker runs commands, and a reset gives it a new process and
 // keeps its state.
 func TestWorker(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("workers have user IDs of their own, which only root gives")
-	}
+	vtpmtest.NeedRoot(t)
 	program, err := buildWorker(t.Context(), "../..", t.TempDir())
 	if err != nil {
 		t.Fatal(err)

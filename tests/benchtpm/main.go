@@ -16,6 +16,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"keel/vtpm/vtpmtest"
+	peer "keel/vtpm/vtpmtest/swtpm"
 )
 
 // flags are the choices of a measurement.
@@ -131,18 +134,22 @@ type bench struct {
 
 // start starts the TPMs.
 func (b *bench) start(ctx context.Context) error {
-	b.locked = canLock()
+	b.locked = vtpmtest.CanLock()
 	for name, pair := range map[string]*[sides]tpm{"warm": &b.warm, "cold": &b.cold} {
 		keel, err := startWorker(ctx, b.program, filepath.Join(b.states, name+"-worker"), b.locked)
 		if err != nil {
 			return err
 		}
 		pair[worker] = keel
-		peer, err := startSWTPM(ctx, filepath.Join(b.states, name+"-swtpm"))
+		folder := filepath.Join(b.states, name+"-swtpm")
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			return err
+		}
+		theirs, err := peer.Start(ctx, folder)
 		if err != nil {
 			return err
 		}
-		pair[swtpm] = peer
+		pair[swtpm] = theirs
 		for _, t := range pair {
 			if err := powerOn(t); err != nil {
 				return err

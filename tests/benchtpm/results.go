@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keel/tests/bench/report"
+	peer "keel/vtpm/vtpmtest/swtpm"
 )
 
 // results is everything that results.json holds.
@@ -40,11 +41,11 @@ type commits struct {
 // write composes the results and writes them as data, as a table and as a plot.
 func (b *bench) write(ctx context.Context, r *results, folder string) error {
 	var err error
-	if r.SWTPM, err = swtpmVersion(ctx); err != nil {
+	if r.SWTPM, err = peer.Version(ctx); err != nil {
 		return err
 	}
 	r.Date, r.Machine, r.Packages = time.Now().UTC().Format(time.DateOnly), report.ThisMachine(), packages(ctx)
-	r.Command = append([]string{"swtpm"}, swtpmArgs("FOLDER", "SOCKET", "CONTROL")...)
+	r.Command = append([]string{"swtpm"}, peer.Args("FOLDER", "SOCKET", "CONTROL")...)
 	r.Locked, r.States = b.locked, b.where
 	if k, ok := b.warm[worker].(*keelTPM); ok {
 		s := k.Stats()

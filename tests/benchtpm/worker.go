@@ -22,6 +22,7 @@ import (
 	supervisor "keel/paravisor/worker"
 	"keel/vtpm"
 	"keel/vtpm/nv"
+	peer "keel/vtpm/vtpmtest/swtpm"
 )
 
 // workerPackage is the worker among the programs of the image.
@@ -70,13 +71,6 @@ func member(archive []byte, name string) ([]byte, error) {
 // workerUser is the first of the two users of workers, which nothing else here has.
 const workerUser = 903_000
 
-// commandTimeout bounds a command, on both sides.
-const commandTimeout = 2 * time.Minute
-
-// canLock tells whether limits on locked memory can be lifted here: containers often
-// withhold CAP_SYS_RESOURCE even from root.
-func canLock() bool {
-	all := &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	return unix.Setrlimit(unix.RLIMIT_MEMLOCK, all) == nil
 }
 
@@ -133,7 +127,7 @@ func startWorker(ctx context.Context, program, folder string, lock bool) (_ *kee
 		k.last.Store(p)
 		return p, nil
 	}
-	if k.TPM, err = vtpm.New(ctx, vtpm.Config{Store: state, Start: start, Timeout: commandTimeout, Log: log}); err != nil {
+	if k.TPM, err = vtpm.New(ctx, vtpm.Config{Store: state, Start: start, Timeout: peer.Timeout, Log: log}); err != nil {
 		return nil, err
 	}
 	return k, state.Advance(1) // from here on commits are written

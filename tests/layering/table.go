@@ -58,8 +58,8 @@ var rooms = []room{
 		imports: []string{"hcl", "vtl/bus", "vtl/irq", "vtl/guestmem", "vtpm", "vtpm/*", "vtpm/*/*"},
 	},
 	{
-		rank: 5, packages: []string{"vtpm/vtpmtest", "vtpm/front/fronttest", "vtpm/identity/identitytest"},
-		imports: []string{"vtpm", "vtpm/*", "vtl/irq", "paravisor/worker"}, narrow: true,
+		rank: 5, packages: []string{"vtpm/vtpmtest", "vtpm/vtpmtest/swtpm", "vtpm/front/fronttest", "vtpm/identity/identitytest"},
+		imports: []string{"vtpm", "vtpm/*", "vtpm/vtpmtest/*", "vtl/irq", "paravisor/worker"}, narrow: true,
 	},
 	{rank: 5, packages: []string{"translate/nvme"}, imports: []string{"translate/blk", "hcl/pci"}, narrow: true},
 	{rank: 5, packages: []string{"translate/nvme/nvmetest"}, imports: []string{"translate/nvme", "translate/blk", "hcl/pci", "hcl/sys"}, narrow: true},

@@ -133,12 +133,12 @@ type vp struct {
 	sints   [hv.SINT_COUNT]atomic.Uint64
 	events  atomic.Pointer[page]
 
-	// The VP's thread alone uses these, most for the hypercall under way.
-	regs hcl.Registers
-	call call
-	// assistPage is nil unless the guest has one.
-	assistPage *page
-	input      [inputSize]byte
+	// The hypercall under way. The VP's thread alone uses them.
+	regs  hcl.Registers
+	call  call
+	input [inputSize]byte
+
+	assistPage *page // nil unless the guest has one; the VP's thread alone uses it
 
 	mu       sync.Mutex
 	simp     uint64

@@ -69,7 +69,7 @@ func TestInterrupted(t *testing.T) {
 		if got := identityOf(t, again); len(got) == len(want) {
 			sameIdentity(t, got, want)
 		}
-		again.Kill()
+		again.Close()
 		if t.Failed() {
 			t.Fatalf("power failure %d, after command %#x", i, m.after)
 		}

@@ -62,6 +62,14 @@ func CanLock() bool {
 	return unix.Setrlimit(unix.RLIMIT_MEMLOCK, all) == nil
 }
 
+// NeedRoot skips a test that starts workers where that is not supported.
+func NeedRoot(tb testing.TB) {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		tb.Skip(fmt.Errorf("%w: workers have user IDs of their own, which only root gives", errors.ErrUnsupported))
+	}
+}
+
 // Workers starts worker processes and knows the one that runs.
 type Workers struct {
 	*worker.Supervisor
@@ -74,9 +82,7 @@ type Workers struct {
 // many, 0 the default.
 func NewWorkers(tb testing.TB, deaths int) *Workers {
 	tb.Helper()
-	if os.Geteuid() != 0 {
-		tb.Skip(fmt.Errorf("%w: workers have user IDs of their own, which only root gives", errors.ErrUnsupported))
-	}
+	NeedRoot(tb)
 	return &Workers{Supervisor: worker.New(worker.Config{
 		Name: "pvtpm", Path: Binary(tb), UserID: UserID, Sockets: vtpm.Sockets, LockMemory: CanLock(),
 		MaxDeaths: deaths, MinDelay: 1, MaxDelay: 1, Log: slog.New(slog.DiscardHandler),

@@ -157,12 +157,10 @@ func (h *Host) Assign(low, high, ports Range) error {
 	for _, r := range wanted {
 		var base x86.GPA
 		var ok bool
-		switch {
-		case r.port:
+		if r.port {
 			base, ok = ports.take(r.size, limitPorts)
-		default:
-			// Whole pages, so that no two BARs share one.
-			size := max(r.size, x86.PageSize)
+		} else {
+			size := max(r.size, x86.PageSize) // so that no two BARs share a page
 			if base, ok = low.take(size, limitNarrow); !ok && r.wide {
 				base, ok = high.take(size, 0)
 			}

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"keel/boot/handoff"
+	"keel/hcl/sys"
 	"keel/tests/bench/peer"
 )
 
@@ -42,25 +41,11 @@ func newUsage(guest uint64) (*usage, error) {
 
 // sample takes the account now.
 func (u *usage) sample() error {
-	text, err := os.ReadFile("/proc/zoneinfo")
+	free, err := sys.FreePages()
 	if err != nil {
 		return err
 	}
-	u.last = u.total - u.guest - freePages(string(text))*pageSize
+	u.last = u.total - u.guest - free*pageSize
 	u.peak = max(u.peak, u.last)
 	return nil
-}
-
-// freePages adds up the free pages of all zones and those that CPUs keep at hand.
-func freePages(zoneinfo string) uint64 {
-	var sum uint64
-	for line := range strings.Lines(zoneinfo) {
-		var n uint64
-		if _, err := fmt.Sscanf(line, " pages free %d", &n); err == nil {
-			sum += n
-		} else if _, err := fmt.Sscanf(line, " count: %d", &n); err == nil {
-			sum += n
-		}
-	}
-	return sum
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,7 +35,7 @@ func TestRun(t *testing.T) {
 	err = run(disk, l, 40)
 	os.Stdout = stdout
 	if errors.Is(err, unix.EINVAL) {
-		t.Skipf("the folder for temporary files has no O_DIRECT: %v", err)
+		t.Skip(fmt.Errorf("%w: the folder for temporary files has no O_DIRECT: %w", errors.ErrUnsupported, err))
 	}
 	if err != nil {
 		t.Fatal(err)

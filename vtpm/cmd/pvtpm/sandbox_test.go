@@ -145,9 +145,7 @@ func runProbe(name string) {
 // start runs a probe. It returns what the probe wrote and how it ended.
 func start(t *testing.T, name string) (string, worker.Stats, error) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip(fmt.Errorf("%w: workers have user IDs of their own, which only root gives", errors.ErrUnsupported))
-	}
+	vtpmtest.NeedRoot(t)
 	exe := testProgram(t)
 	s := worker.New(worker.Config{
 		Name: name, Path: exe, Args: []string{probe + name}, UserID: vtpmtest.UserID, Sockets: 2,

@@ -1,4 +1,6 @@
-package main
+// Package swtpm runs Debian's swtpm, which has the same engine as Keel's worker, for tests
+// and for the benchmark beside it.
+package swtpm
 
 import (
 	"bytes"
@@ -19,19 +21,22 @@ import (
 	"keel/vtpm"
 )
 
-// errSWTPM says that swtpm does not do as it should.
-var errSWTPM = errors.New("swtpm")
+// ErrSWTPM says that swtpm does not do as it should.
+var ErrSWTPM = errors.New("swtpm")
 
 // Commands of swtpm's control channel (swtpm_ioctls(3)): a code, big-endian, and what
 // belongs to it. A result comes back, 0 for success.
 const (
 	ctrlInit = 2 // and flags: the TPM loses and gets power
 
-	ctrlTimeout = 10 * time.Second
+	startTimeout = 10 * time.Second
+
+	// Timeout bounds a command.
+	Timeout = 2 * time.Minute
 )
 
-// peerTPM is Debian's swtpm behind its Unix sockets.
-type peerTPM struct {
+// TPM is a swtpm process behind its Unix sockets.
+type TPM struct {
 	cmd     *exec.Cmd
 	said    bytes.Buffer  // valid once ended is closed
 	ended   chan struct{} // the process has
@@ -40,23 +45,24 @@ type peerTPM struct {
 	buf     [vtpm.MaxBuffer + 1]byte
 }
 
-// startSWTPM starts a TPM that is as good as new, whose state goes to a folder that is
-// made.
-func startSWTPM(ctx context.Context, folder string) (_ *peerTPM, err error) {
+// Start starts a TPM whose state lies in a folder, as good as new where that is empty, and
+// gives it power. The folder's path is short: sockets lie there. Close ends it.
+// Errors: ErrSWTPM.
+func Start(ctx context.Context, folder string) (_ *TPM, err error) {
 	if _, err := exec.LookPath("swtpm"); err != nil {
-		return nil, fmt.Errorf("%w is not installed: make deps", errSWTPM)
+		return nil, fmt.Errorf("%w is not installed: make deps", ErrSWTPM)
 	}
-	if err := os.Mkdir(folder, 0o700); err != nil {
-		return nil, err
+	data, control := Path(folder), Path(folder)+".ctrl"
+	for _, old := range []string{data, control} { // of a process that was killed
+		_ = os.Remove(old)
 	}
-	data, control := filepath.Join(folder, "data"), filepath.Join(folder, "control")
-	p := &peerTPM{cmd: exec.Command("swtpm", swtpmArgs(folder, data, control)...), ended: make(chan struct{})}
-	p.cmd.Stderr = &p.said
+	p := &TPM{cmd: exec.Command("swtpm", Args(folder, data, control)...), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said
 	// As Keel's worker: the kernel shares processors among sessions first
 	// (CONFIG_SCHED_AUTOGROUP).
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%w: %w", errSWTPM, err)
+		return nil, fmt.Errorf("%w: %w", ErrSWTPM, err)
 	}
 	go func() {
 		_ = p.cmd.Wait() // Close kills it
@@ -65,10 +71,10 @@ func startSWTPM(ctx context.Context, folder string) (_ *peerTPM, err error) {
 	defer func() {
 		if err != nil {
 			p.Close()
-			err = fmt.Errorf("starting %w: %w; it says %q", errSWTPM, err, p.said.String())
+			err = fmt.Errorf("starting %w: %w; it says %q", ErrSWTPM, err, p.said.String())
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, ctrlTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if p.control, err = p.dial(ctx, control); err != nil {
 		return nil, err
@@ -80,8 +86,12 @@ func startSWTPM(ctx context.Context, folder string) (_ *peerTPM, err error) {
 	return p, err
 }
 
-// swtpmArgs are the arguments of swtpm.
-func swtpmArgs(folder, data, control string) []string {
+// Path is the socket for commands of the TPM in a folder. That of the control channel is
+// where the TCTI of tpm2-tss looks for it: ".ctrl" behind it.
+func Path(folder string) string { return filepath.Join(folder, "socket") }
+
+// Args are the arguments of swtpm.
+func Args(folder, data, control string) []string {
 	return []string{
 		"socket", "--tpm2", "--tpmstate", "dir=" + folder,
 		"--server", "type=unixio,path=" + data, "--ctrl", "type=unixio,path=" + control,
@@ -90,14 +100,14 @@ func swtpmArgs(folder, data, control string) []string {
 
 // dial connects to a socket of swtpm's, once there is one. The connection blocks, as
 // those of Keel's worker do: a poller would cost another wake-up for each response.
-func (p *peerTPM) dial(ctx context.Context, path string) (*os.File, error) {
+func (p *TPM) dial(ctx context.Context, path string) (*os.File, error) {
 	for {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return nil, err
 		}
 		if err = unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err == nil {
-			tv := unix.NsecToTimeval(commandTimeout.Nanoseconds())
+			tv := unix.NsecToTimeval(Timeout.Nanoseconds())
 			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
 			return os.NewFile(uintptr(fd), path), err
 		}
@@ -113,13 +123,13 @@ func (p *peerTPM) dial(ctx context.Context, path string) (*os.File, error) {
 }
 
 // Send runs a command. The response is valid until the next.
-func (p *peerTPM) Send(command []byte) ([]byte, error) {
+func (p *TPM) Send(command []byte) ([]byte, error) {
 	if _, err := p.data.Write(command); err != nil {
-		return nil, fmt.Errorf("%w: %w", errSWTPM, err)
+		return nil, fmt.Errorf("%w: %w", ErrSWTPM, err)
 	}
 	n, err := readResponse(p.data, p.buf[:])
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errSWTPM, err)
+		return nil, fmt.Errorf("%w: %w", ErrSWTPM, err)
 	}
 	return p.buf[:n], nil
 }
@@ -141,28 +151,37 @@ func readResponse(from io.Reader, b []byte) (int, error) {
 }
 
 // Reset takes the power away and gives it back.
-func (p *peerTPM) Reset(context.Context) error {
+func (p *TPM) Reset(context.Context) error {
 	request := binary.BigEndian.AppendUint32(nil, ctrlInit)
 	if _, err := p.control.Write(binary.BigEndian.AppendUint32(request, 0)); err != nil {
-		return fmt.Errorf("%w: %w", errSWTPM, err)
+		return fmt.Errorf("%w: %w", ErrSWTPM, err)
 	}
 	var result [4]byte
 	if _, err := io.ReadFull(p.control, result[:]); err != nil {
-		return fmt.Errorf("%w: %w", errSWTPM, err)
+		return fmt.Errorf("%w: %w", ErrSWTPM, err)
 	}
 	if rc := binary.BigEndian.Uint32(result[:]); rc != 0 {
-		return fmt.Errorf("%w does not start its TPM: %#x", errSWTPM, rc)
+		return fmt.Errorf("%w does not start its TPM: %#x", ErrSWTPM, rc)
 	}
 	return nil
 }
 
 // Pid returns the process ID.
-func (p *peerTPM) Pid() int { return p.cmd.Process.Pid }
+func (p *TPM) Pid() int { return p.cmd.Process.Pid }
 
-// Close ends the process.
-func (p *peerTPM) Close() {
+// Close is a power failure: the process ends at once.
+func (p *TPM) Close() {
 	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.ended
+	p.Disconnect()
+}
+
+// Said returns what the process has said.
+// Preconditions: Close has been called.
+func (p *TPM) Said() string { return p.said.String() }
+
+// Disconnect ends the connections, so that another client gets in.
+func (p *TPM) Disconnect() {
 	for _, f := range []*os.File{p.data, p.control} {
 		if f != nil {
 			f.Close()
@@ -170,11 +189,11 @@ func (p *peerTPM) Close() {
 	}
 }
 
-// swtpmVersion returns what swtpm says of its version.
-func swtpmVersion(ctx context.Context) (string, error) {
+// Version returns what swtpm says of its version.
+func Version(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "swtpm", "--version").Output()
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errSWTPM, err)
+		return "", fmt.Errorf("%w: %w", ErrSWTPM, err)
 	}
 	return parseVersion(string(out))
 }
@@ -184,7 +203,7 @@ func parseVersion(text string) (string, error) {
 	_, rest, ok := strings.Cut(text, "version ")
 	version, _, _ := strings.Cut(rest, ",")
 	if version = strings.TrimSpace(version); !ok || version == "" || strings.ContainsAny(version, " \n") {
-		return "", fmt.Errorf("%w: no version in %q", errSWTPM, text)
+		return "", fmt.Errorf("%w: no version in %q", ErrSWTPM, text)
 	}
 	return version, nil
 }
