@@ -272,7 +272,7 @@ func TestWorker(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(filepath.Dir(program)), 0o755); err != nil { // a test's folders are its user's
 		t.Fatal(err)
 	}
-	k, err := startWorker(t.Context(), program, filepath.Join(t.TempDir(), "tpm"), canLock())
+	k, err := startWorker(t.Context(), program, filepath.Join(t.TempDir(), "tpm"), vtpmtest.CanLock())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,10 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/u-root/u-root/pkg/cpio"
-	"golang.org/x/sys/unix"
 
 	"keel/initramfs"
 	"keel/paravisor/gueststate"
@@ -70,9 +68,6 @@ func member(archive []byte, name string) ([]byte, error) {
 
 // workerUser is the first of the two users of workers, which nothing else here has.
 const workerUser = 903_000
-
-	return unix.Setrlimit(unix.RLIMIT_MEMLOCK, all) == nil
-}
 
 // keelTPM is Keel's TPM, with its state sealed in a file, as the paravisor has it.
 type keelTPM struct {
