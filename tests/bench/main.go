@@ -112,7 +112,8 @@ func prepare(ctx context.Context, f flags, work string) (*bench, error) {
 }
 
 // attempts bounds the boots of one side in one round. A boot that fails is noted
-// in the results: nested virtualization in emulation has defects of its own.
+// in the results: nested virtualization in emulation has defects of its own. A side
+// that never reached userspace in its first round is left out of the others.
 const attempts = 3
 
 // measure boots every side in every round. Odd rounds go backwards, so that a
@@ -125,6 +126,9 @@ func (b *bench) measure(ctx context.Context, rounds int) (*results, error) {
 			slices.Reverse(order)
 		}
 		for _, at := range order {
+			if round > 0 && !r.reached(at) {
+				continue
+			}
 			for attempt := 1; ; attempt++ {
 				s, console, err := b.boot(ctx, at)
 				if err != nil {

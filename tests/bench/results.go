@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"keel/boot/qemu"
@@ -61,6 +62,11 @@ func (b *bench) write(ctx context.Context, r *results, folder string) error {
 		GuestKernel: len(b.kernel), GuestInitramfs: len(b.initrd),
 	}
 	return report.Write(folder, r, r.markdown(), r.plot())
+}
+
+// reached reports whether a boot of the side reached userspace.
+func (r *results) reached(at side) bool {
+	return slices.ContainsFunc(r.Samples, func(s sample) bool { return s.side == at })
 }
 
 // of returns what get takes from each sample of a side; samples without it are
