@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,8 +43,13 @@ func (t *TPM) start(ctx context.Context) error {
 		t.lose(err)
 		return err
 	}
+	pending := t.repeats
 	if err := t.keep(&f); err != nil {
 		t.drop(nil)
+		return err
+	}
+	t.repeats = pending // the worker's state is that before them
+	if err := t.repeat(); err != nil {
 		return err
 	}
 	t.count.starts.Add(1)
@@ -66,7 +72,7 @@ func (t *TPM) execute(b []byte) []byte {
 		t.cfg.Log.Error("vTPM", "err", err)
 		return appendResponse(b, RCFailure)
 	}
-	f := wire.Frame{Kind: wire.Execute, Locality: t.job.locality, Body: t.job.command}
+	f := wire.Frame{Kind: wire.Execute, Locality: t.job.locality, Body: t.job.command, Repeat: t.repeatable(t.job.command)}
 	if !t.announce(&f) {
 		return appendResponse(b, RCCanceled)
 	}
@@ -86,6 +92,9 @@ func (t *TPM) execute(b []byte) []byte {
 		t.undone++
 		t.drop(nil)
 		return appendResponse(b, RCNVUnavailable)
+	}
+	if f.Repeat && len(r.Volatile) == 0 && code(r.Body) == 0 {
+		t.repeats = append(t.repeats, repeat{f.Locality, slices.Clone(f.Body)})
 	}
 	return append(b, r.Body...)
 }
@@ -186,6 +195,7 @@ func (t *TPM) keep(f *wire.Frame) error {
 	}
 	if len(f.Volatile) > 0 {
 		t.volatile = append(t.volatile[:0], f.Volatile...)
+		t.repeats = t.repeats[:0]
 	}
 	t.count.permanent.Store(int64(len(t.permanent)))
 	t.count.volatile.Store(int64(len(t.volatile)))

@@ -144,6 +144,54 @@ func TestRestartKeepsAll(t *testing.T) {
 	}
 }
 
+// TestRepeat: PCRs outlive workers, also those whose last state is some extends old, and
+// what depends on them does.
+func TestRepeat(t *testing.T) {
+	tpm, w := vtpmtest.New(t, &vtpmtest.Store{})
+	c := vtpmtest.Conn{TPM: tpm}
+	startup(t, c, tpm2.TPMSUClear)
+	model := readPCR(t, c, 16)
+	for i := range 150 { // more than are repeated at once
+		extend(t, c, 16)
+		if model = extended(model); i%40 != 7 {
+			continue
+		}
+		w.Last().Kill()
+		if i%80 == 7 {
+			continue // the next command is an extend again
+		}
+		if got := readPCR(t, c, 16); !bytes.Equal(got, model) {
+			t.Fatalf("PCR 16 after %d extends is %x, want %x", i+1, got, model)
+		}
+	}
+	session, end, err := tpm2.PolicySession(c, tpm2.TPMAlgSHA256, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	extend(t, c, 16)
+	w.Last().Kill()
+	if got := readPCR(t, c, 16); !bytes.Equal(got, extended(model)) {
+		t.Errorf("PCR 16 is %x, want %x", got, extended(model))
+	}
+	if _, err := (tpm2.PolicyGetDigest{PolicySession: session.Handle()}).Execute(c); err != nil {
+		t.Errorf("a session before the extend: %v", err)
+	}
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+	if err := tpm.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	startup(t, c, tpm2.TPMSUClear)
+	if got := readPCR(t, c, 16); !bytes.Equal(got, make([]byte, len(got))) {
+		t.Errorf("PCR 16 after a reset is %x", got)
+	}
+	s := tpm.Stats()
+	if s.Commands[uint32(tpm2.TPMCCPCRExtend)] != 151 || s.Failures != 0 || s.Lost != 5 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestConfined looks at the release worker from outside.
 func TestConfined(t *testing.T) {
 	tpm, w := vtpmtest.New(t, &vtpmtest.Store{})

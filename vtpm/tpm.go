@@ -72,12 +72,13 @@ type TPM struct {
 	job       job
 	proc      Process
 	replies   *wire.Reader
-	seq       uint64 // of the last frame to this process
-	permanent []byte // committed
-	volatile  []byte // of the last command; nil after power-on
-	unsound   bool   // the last commit failed
-	undone    int    // rollbacks since the last reset
-	frame     []byte // buffer of what is sent
+	seq       uint64   // of the last frame to this process
+	permanent []byte   // committed
+	volatile  []byte   // nil after power-on
+	repeats   []repeat // commands since volatile
+	unsound   bool     // the last commit failed
+	undone    int      // rollbacks since the last reset
+	frame     []byte   // buffer of what is sent
 
 	closed chan struct{}
 	ended  chan struct{} // run has returned
@@ -272,7 +273,7 @@ func (t *TPM) Reset(ctx context.Context) error {
 	defer func() { <-t.turn }()
 	t.count.resets.Add(1)
 	t.drop(nil)
-	t.volatile, t.undone = nil, 0
+	t.volatile, t.repeats, t.undone = nil, nil, 0
 	return t.start(ctx)
 }
 

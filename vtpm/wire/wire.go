@@ -11,7 +11,8 @@
 //	0  u32 magic
 //	4  u8  kind
 //	5  u8  locality (Execute) or status (Done)
-//	6  u16 zero
+//	6  u8  1 for an Execute that the paravisor will repeat, else 0
+//	7  u8  zero
 //	8  u64 sequence number; a Done or Cancel has that of its command
 //	16 u32 length of the body
 //	20 u32 length of the permanent state
@@ -41,7 +42,7 @@ const (
 )
 
 // magic is "KTP" and the version of the framing.
-const magic = uint32('K') | 'T'<<8 | 'P'<<16 | 1<<24
+const magic = uint32('K') | 'T'<<8 | 'P'<<16 | 2<<24
 
 // Kind says what a frame is.
 type Kind uint8
@@ -51,7 +52,9 @@ const (
 	// Init gives the TPM power, with the state that it carries. It is the first frame,
 	// and the only one of its kind. A Done answers it.
 	Init Kind = 1 + iota
-	// Execute carries a command. A Done answers it.
+	// Execute carries a command. A Done answers it. With Repeat, volatile state that a
+	// success changed is not needed: the paravisor gives a new worker the state before,
+	// and the command again.
 	Execute
 	// Cancel goes over the stream of cancels. Nothing answers it.
 	Cancel
@@ -84,6 +87,7 @@ var (
 type Frame struct {
 	Kind      Kind
 	Locality  uint8  // of Execute
+	Repeat    bool   // of Execute
 	Status    Status // of Done
 	Seq       uint64
 	Body      []byte
@@ -116,12 +120,16 @@ func Append(b []byte, f *Frame) ([]byte, error) {
 	if f.Kind == Done {
 		arg = uint8(f.Status)
 	}
-	if !check(f.Kind, arg, len(f.Body), len(f.Permanent), len(f.Volatile)) {
+	if !check(f.Kind, arg, len(f.Body), len(f.Permanent), len(f.Volatile)) || f.Repeat && f.Kind != Execute {
 		return b, fmt.Errorf("%w: kind %d, parts of %d, %d and %d bytes", ErrBounds, f.Kind, len(f.Body), len(f.Permanent), len(f.Volatile))
 	}
 	le := binary.LittleEndian
 	b = le.AppendUint32(b, magic)
-	b = append(b, uint8(f.Kind), arg, 0, 0)
+	repeat := uint8(0)
+	if f.Repeat {
+		repeat = 1
+	}
+	b = append(b, uint8(f.Kind), arg, repeat, 0)
 	b = le.AppendUint64(b, f.Seq)
 	b = le.AppendUint32(b, uint32(len(f.Body)))
 	b = le.AppendUint32(b, uint32(len(f.Permanent)))
@@ -185,14 +193,14 @@ func header(b []byte) (f Frame, size [3]int, err error) {
 	}
 	f = Frame{Kind: Kind(b[4]), Seq: le.Uint64(b[8:])}
 	switch {
-	case le.Uint32(b) != magic || le.Uint16(b[6:]) != 0 || le.Uint32(b[28:]) != 0:
+	case le.Uint32(b) != magic || b[6] > 1 || b[6] == 1 && f.Kind != Execute || b[7] != 0 || le.Uint32(b[28:]) != 0:
 		return f, size, fmt.Errorf("%w: header %x", ErrFrame, b)
 	case !check(f.Kind, b[5], size[0], size[1], size[2]):
 		return f, size, fmt.Errorf("%w: kind %d, parts of %d bytes", ErrFrame, f.Kind, size)
 	case f.Kind == Done:
 		f.Status = Status(b[5])
 	default:
-		f.Locality = b[5]
+		f.Locality, f.Repeat = b[5], b[6] == 1
 	}
 	return f, size, nil
 }

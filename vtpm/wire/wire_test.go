@@ -18,7 +18,7 @@ func TestRoundTrip(t *testing.T) {
 		{Kind: Execute, Seq: 2, Locality: 4, Body: []byte{1}},
 		{Kind: Cancel, Seq: 2},
 		{Kind: Done, Seq: 2, Body: big[:MaxBody], Permanent: big, Volatile: []byte{7}},
-		{Kind: Execute, Seq: 1<<64 - 1, Body: big[:MaxBody]},
+		{Kind: Execute, Seq: 1<<64 - 1, Body: big[:MaxBody], Repeat: true},
 	}
 	var stream []byte
 	for i := range frames {
@@ -51,7 +51,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func equal(a, b *Frame) bool {
-	return a.Kind == b.Kind && a.Locality == b.Locality && a.Status == b.Status && a.Seq == b.Seq &&
+	return a.Kind == b.Kind && a.Locality == b.Locality && a.Status == b.Status && a.Seq == b.Seq && a.Repeat == b.Repeat &&
 		bytes.Equal(a.Body, b.Body) && bytes.Equal(a.Permanent, b.Permanent) && bytes.Equal(a.Volatile, b.Volatile)
 }
 
@@ -69,7 +69,9 @@ func TestHostile(t *testing.T) {
 		"kind 0":            head(func(b []byte) { b[4] = 0 }),
 		"unknown kind":      head(func(b []byte) { b[4] = uint8(Done) + 1 }),
 		"unknown status":    head(func(b []byte) { b[5] = uint8(Failed) + 1 }),
-		"reserved":          head(func(b []byte) { b[6] = 1 }),
+		"reserved":          head(func(b []byte) { b[7] = 1 }),
+		"done and repeat":   head(func(b []byte) { b[6] = 1 }),
+		"unknown flag":      head(func(b []byte) { b[4], b[6], b[16] = uint8(Execute), 2, 1 }),
 		"reserved at end":   head(func(b []byte) { b[31] = 1 }),
 		"body too long":     head(func(b []byte) { le.PutUint32(b[16:], MaxBody+1) }),
 		"permanent":         head(func(b []byte) { le.PutUint32(b[20:], MaxPermanent+1) }),
@@ -116,6 +118,7 @@ func TestAppendBounds(t *testing.T) {
 		{Kind: Execute, Body: big[:1], Locality: 5},
 		{Kind: Execute, Body: big[:1], Volatile: big[:1]},
 		{Kind: Cancel, Body: big[:1]},
+		{Kind: Cancel, Repeat: true},
 		{Kind: Done, Permanent: big},
 		{Kind: Done, Volatile: big[:MaxVolatile+1]},
 		{Kind: Done, Status: Failed + 1},

@@ -44,8 +44,13 @@ func keepsState(command []byte) bool {
 	return false
 }
 
-// headerSize is the size of a command's header: tag, size, code.
+// headerSize is the size of the header of a command or response: tag, size, code.
 const headerSize = 10
+
+// succeeded tells whether a response has TPM_RC_SUCCESS.
+func succeeded(response []byte) bool {
+	return len(response) >= headerSize && binary.BigEndian.Uint32(response[6:]) == 0
+}
 
 // passwordOfHierarchy tells whether the handles and the authorization area of NV_Read say
 // that the owner or the platform reads, with a password alone. An index that authorizes

@@ -115,7 +115,7 @@ func (s *server) init(f *wire.Frame) error {
 
 // execute runs a command and sends the response, with the states that it changed.
 func (s *server) execute(f *wire.Frame) error {
-	keeps := keepsState(f.Body)
+	keeps, repeat := keepsState(f.Body), f.Repeat
 	if !s.begin(f.Seq) {
 		return s.send(&wire.Frame{Kind: wire.Done, Seq: f.Seq, Body: canceled})
 	}
@@ -124,7 +124,7 @@ func (s *server) execute(f *wire.Frame) error {
 	if err != nil {
 		return errors.Join(err, s.send(&wire.Frame{Kind: wire.Done, Status: wire.Failed, Seq: f.Seq}))
 	}
-	return s.done(wire.Frame{Kind: wire.Done, Seq: f.Seq, Body: s.response[:n]}, !keeps)
+	return s.done(wire.Frame{Kind: wire.Done, Seq: f.Seq, Body: s.response[:n]}, !keeps && !(repeat && succeeded(s.response[:n])))
 }
 
 // done sends a Done with the permanent state, if it changed, and the volatile state, if
