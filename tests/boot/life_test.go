@@ -115,11 +115,15 @@ func TestFullConsole(t *testing.T) {
 	}
 }
 
-// TestSoak boots guests in a row; none may fail or stall. Without KEEL_SOAK they
+// TestSoak boots 30 guests in a row; none may fail or stall. Without KEEL_SOAK they
 // are two.
 func TestSoak(t *testing.T) {
 	kernels := []string{"6.1", "5.10"}
-	for i := range max(harness.Soak(), 2) {
+	boots := 2
+	if harness.Soak() {
+		boots = 30
+	}
+	for i := range boots {
 		r := tool.Start(t, programFlags(kernels[i%2], 1+i%4, "", guest.CheckCPUs)...)
 		report := r.Wait(t, handoff.OutcomePoweroff)
 		if err := guest.Parse(r.Console()).Check(guest.CheckCPUs); err != nil || report.Resets != 0 {

@@ -2,7 +2,7 @@
 // and judges what they and the run reports say. As many boots run at a time as there
 // are processors, but for those in a row: a guest takes one, seldom more.
 //
-// KEEL_SOAK=N runs the whole matrix instead of the slice that fits a CI run, and N
+// KEEL_SOAK runs the whole matrix instead of the slice that fits a CI run, and 30
 // boots in a row.
 package boot
 

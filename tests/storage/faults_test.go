@@ -33,7 +33,7 @@ func controller(n int) string { return fmt.Sprintf("nvme%d", n) }
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	faults := []string{faultRead, faultWrite, faultFlush, faultLate, faultGone}
-	if harness.Soak() > 0 { // it takes minutes of waiting
+	if harness.Soak() { // it takes minutes of waiting
 		faults = []string{faultRead, faultWrite, faultFlush, faultLate, faultDead, faultGone}
 	}
 	for _, m := range machines(virtio510x1, storvsc61x1) {

@@ -16,8 +16,8 @@
 //	KEEL-STORAGE end NAME STATUS  it ended
 //	KEEL-STORAGE event WORDS      something that the host may wait for
 //
-// As many boots run at a time as there are processors. KEEL_SOAK=N runs everything on
-// each front end, kernel and number of VPs, with sizes of the real thing, and kills N
+// As many boots run at a time as there are processors. KEEL_SOAK runs everything on
+// each front end, kernel and number of VPs, with sizes of the real thing, and kills 50
 // machines; without it a slice runs that fits CI. Golden output is under testdata; KEEL_GOLDEN=write records it.
 package storage
 

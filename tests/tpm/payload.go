@@ -12,7 +12,7 @@
 //	found NUMBER          what an NV index held
 //	ack NUMBER            it was written there
 //
-// KEEL_SOAK=N runs everything on each interface, kernel and number of VPs, and kills N
+// KEEL_SOAK runs everything on each interface, kernel and number of VPs, and kills 100
 // machines; without it a slice runs that fits CI.
 package tpm
 
