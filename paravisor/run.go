@@ -307,6 +307,7 @@ func (k *keel) report() {
 		Refused:             k.machine.refused(),
 		Warnings:            k.machine.disks.unused(),
 		GuestResets:         resets,
+		State:               k.machine.state(),
 	}})
 }
 

@@ -53,6 +53,7 @@ type Report struct {
 	Refused             map[string]uint64 `json:"refused,omitempty"`  // requests refused, by reason (paravisor/README.md)
 	Warnings            []string          `json:"warnings,omitempty"` // what makes this run less than it seems, one line each
 	GuestResets         uint64            `json:"guest_resets"`
+	State               map[string]any    `json:"state,omitempty"` // the tree of diag/inspect, as far as the host may see it
 }
 
 // CommandKind says what the launcher asks for.

@@ -73,6 +73,7 @@ type Report struct {
 	Exits               map[string]uint64 `json:"exits"`
 	Refused             map[string]uint64 `json:"refused"`
 	Warnings            []string          `json:"warnings"` // what makes the run less than it seems
+	State               map[string]any    `json:"state"`    // what Keel's parts say of themselves (diag/inspect)
 	VTL2MemoryUsedBytes uint64            `json:"vtl2_memory_used_bytes"`
 	VTL2MemoryPeakBytes uint64            `json:"vtl2_memory_peak_bytes"`
 	ImageBytes          int64             `json:"image_bytes"`
@@ -110,6 +111,7 @@ func (r *Report) apply(e *handoff.Event) {
 		}
 		r.VTL2MemoryUsedBytes, r.VTL2MemoryPeakBytes = f.VTL2MemoryUsedBytes, f.VTL2MemoryPeakBytes
 		r.Resets = max(r.Resets, f.GuestResets)
+		r.State = f.State
 	}
 }
 
@@ -128,6 +130,9 @@ func (r *Report) JSON() ([]byte, error) {
 	}
 	if c.Refused == nil {
 		c.Refused = map[string]uint64{}
+	}
+	if c.State == nil {
+		c.State = map[string]any{}
 	}
 	if c.Warnings == nil {
 		c.Warnings = []string{}

@@ -57,6 +57,7 @@ func TestGoodRun(t *testing.T) {
   "warnings": [
     "a warning on two lines"
   ],
+  "state": {},
   "vtl2_memory_used_bytes": 1048576,
   "vtl2_memory_peak_bytes": 2097152,
   "image_bytes": 5,
@@ -228,6 +229,9 @@ func TestReportOfFailure(t *testing.T) {
 	var m map[string]any
 	if err != nil || json.Unmarshal(b, &m) != nil {
 		t.Fatalf("%s: %v", b, err)
+	}
+	if state, ok := m["state"].(map[string]any); !ok || len(state) != 0 {
+		t.Errorf("state: %v", m["state"])
 	}
 	if m["outcome"] != "bad-kernel" || m["exit_code"] != 3.0 || m["message"] != "cause; remedy" || m["guest_entry_ms"] != nil {
 		t.Errorf("%v", m)

@@ -161,12 +161,19 @@ func (r *Run) Wait(t *testing.T, want handoff.Outcome) qemu.Report {
 		t.Errorf("stderr is not one line: %q", said)
 	}
 	r.CheckLeftovers(t)
+	report := r.Report(t)
+	if report.Outcome != want || report.ExitCode != want.ExitCode() {
+		t.Errorf("the report says %s, %d, want %s, %d", report.Outcome, report.ExitCode, want, want.ExitCode())
+	}
+	return report
+}
+
+// Report returns the report of a run that has ended.
+func (r *Run) Report(t *testing.T) qemu.Report {
+	t.Helper()
 	var report qemu.Report
 	if err := json.Unmarshal([]byte(r.text(fileReport)), &report); err != nil {
 		t.Fatalf("report: %v", err)
-	}
-	if report.Outcome != want || report.ExitCode != want.ExitCode() {
-		t.Errorf("the report says %s, %d, want %s, %d", report.Outcome, report.ExitCode, want, want.ExitCode())
 	}
 	return report
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tpm-tools/server"
 	"google.golang.org/protobuf/proto"
 
+	"keel/tests/harness"
 	"keel/vtpm/eventlog"
 	"keel/vtpm/identity"
 )
@@ -29,13 +30,33 @@ func TestTools(t *testing.T) {
 			if m.Kernel != "5.10" { // Debian's cloud kernel 5.10 is built without IMA
 				checks, params = append(checks, "ima"), nil
 			}
-			_, s := m.script(t, m.flags(ScriptTools, params...), checks...)
+			r, s := m.script(t, m.flags(ScriptTools, params...), checks...)
+			checkCounters(t, r)
 			for _, index := range []string{"0x1c00002", "0x1c0000a", "0x1c101d0"} {
 				checkCertificate(t, index, s)
 			}
 			checkLog(t, s)
 			checkAttestation(t, s)
 		})
+	}
+}
+
+// checkCounters checks that the run report says what the guest did to its TPM.
+func checkCounters(t *testing.T, r *harness.Run) {
+	t.Helper()
+	state, _ := r.Report(t).State["tpm"].(map[string]any)
+	commands, _ := state["commands"].(map[string]any)
+	latency, _ := state["commit_latency"].(map[string]any)
+	// JSON has no integers. Keel starts the TPM, the guest locks it out.
+	for name, v := range map[string]any{
+		"Startup": commands["0x144"], "Quote": commands["0x158"], "lockouts": state["lockouts"], "commits": state["commits"], "failures": state["failures"],
+	} {
+		if n, _ := v.(float64); n < 1 {
+			t.Errorf("%s: %v", name, v)
+		}
+	}
+	if counts, _ := latency["counts"].([]any); len(counts) < 2 {
+		t.Errorf("commit latency: %v", latency)
 	}
 }
 

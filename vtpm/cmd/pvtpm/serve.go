@@ -124,7 +124,8 @@ func (s *server) execute(f *wire.Frame) error {
 	if err != nil {
 		return errors.Join(err, s.send(&wire.Frame{Kind: wire.Done, Status: wire.Failed, Seq: f.Seq}))
 	}
-	return s.done(wire.Frame{Kind: wire.Done, Seq: f.Seq, Body: s.response[:n]}, !keeps && !(repeat && succeeded(s.response[:n])))
+	keeps = keeps || repeat && succeeded(s.response[:n])
+	return s.done(wire.Frame{Kind: wire.Done, Seq: f.Seq, Body: s.response[:n]}, !keeps)
 }
 
 // done sends a Done with the permanent state, if it changed, and the volatile state, if
