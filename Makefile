@@ -110,7 +110,8 @@ bench-disk: build ## measure Keel's disks beside NVMe in VTL2 and nested QEMU; r
 	@build/keel image build
 	@go run ./tests/benchdisk $(ARGS)
 
-bench-tpm: deps ## measure Keel's TPM beside swtpm; results under tests/benchtpm/results
+bench-tpm: build ## measure Keel's TPM beside swtpm, on the host and in guests; results under tests/benchtpm/results
+	@build/keel image build
 	@go run ./tests/benchtpm $(ARGS)
 
 clean: ## remove what was built; the caches stay

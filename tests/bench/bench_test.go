@@ -10,6 +10,7 @@ import (
 
 	"keel/boot/qemu"
 	"keel/tests/bench/report/reporttest"
+	"keel/tests/bench/vm"
 )
 
 func TestPowerOn(t *testing.T) {
@@ -20,7 +21,7 @@ func TestPowerOn(t *testing.T) {
 		t.Errorf("%v, %v, want %v", at, err, want)
 	}
 	for _, bad := range []string{"", "4711@1795208460.5:vm_state_notify running 1 \n", "vm_state_notify running 1 reason 9\n", "1@99999999999999999999.000000:vm_state_notify running 1 x\n"} {
-		if at, err := powerOn(bad); !errors.Is(err, errRun) {
+		if at, err := powerOn(bad); !errors.Is(err, vm.ErrRun) {
 			t.Errorf("%q gave %v, %v", bad, at, err)
 		}
 	}
@@ -75,7 +76,7 @@ func TestEvaluate(t *testing.T) {
 			return err
 		},
 	} {
-		if err := broken(); !errors.Is(err, errRun) {
+		if err := broken(); !errors.Is(err, vm.ErrRun) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -86,7 +87,7 @@ func TestEvaluateKeepsWhatWasMeasured(t *testing.T) {
 	on := time.Unix(1000, 0)
 	short, _, _ := strings.Cut(console, "KEEL-GUEST result")
 	s, err := evaluate(side{qemuOff, 1}, &qemu.Report{VTL2InitMS: &initMS}, short, on, on.Add(9*time.Second))
-	if !errors.Is(err, errRun) || s.UserspaceMS != 7000 || s.Figures["serial_read"] != 12.5 {
+	if !errors.Is(err, vm.ErrRun) || s.UserspaceMS != 7000 || s.Figures["serial_read"] != 12.5 {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"keel/boot/qemu"
 	"keel/kernelcfg"
 	"keel/tests/bench/peerimage"
+	"keel/tests/bench/vm"
 	"keel/tests/guest"
 )
 
@@ -135,7 +136,7 @@ func (b *bench) measure(ctx context.Context, rounds int) (*results, error) {
 					if ctx.Err() != nil {
 						return nil, err
 					}
-					fmt.Fprintf(os.Stderr, "bench: %v; its console ended: %q\n", err, tail(console))
+					fmt.Fprintf(os.Stderr, "bench: %v; its console ended: %q\n", err, vm.Tail(console))
 					r.Failures = append(r.Failures, failure{at, err.Error(), s.UserspaceMS > 0})
 				}
 				if s.UserspaceMS > 0 {

@@ -17,6 +17,7 @@ import (
 	"keel/paravisor/config"
 	"keel/tests/bench/peer"
 	"keel/tests/bench/peerimage"
+	"keel/tests/bench/vm"
 	"keel/tests/guest"
 )
 
@@ -123,8 +124,6 @@ func (b *bench) machine(irqchip string, vps int) peer.Machine {
 	}
 }
 
-var errRun = errors.New("a boot failed")
-
 // boot runs one side once. A guest that reached userspace gives a sample even when
 // it failed later, which the error then tells; the sample holds what was measured.
 func (b *bench) boot(ctx context.Context, at side) (sample, string, error) {
@@ -133,21 +132,14 @@ func (b *bench) boot(ctx context.Context, at side) (sample, string, error) {
 	if err != nil {
 		return sample{}, "", err
 	}
-	typed, typist, err := os.Pipe() // nobody types
-	if err != nil {
-		return sample{}, "", err
-	}
-	defer typed.Close()
-	defer typist.Close()
 	console := &listener{}
-	report, failed := qemu.Run(ctx, o, &qemu.Terminal{In: typed, Out: console, Err: os.Stderr})
+	report, failed := vm.Run(ctx, o, console)
 	b.accel = report.Accel
 	console.mu.Lock()
 	defer console.mu.Unlock()
 	text := string(console.text)
 	if failed != nil {
-		said, _ := os.ReadFile(o.Log) // helps if it is there
-		failed = fmt.Errorf("%w: %s: %w; its log ends: %q", errRun, at, failed, tail(string(said)))
+		failed = fmt.Errorf("%s: %w", at, failed)
 	}
 	log, err := os.ReadFile(trace)
 	if err != nil {
@@ -166,7 +158,7 @@ func (b *bench) boot(ctx context.Context, at side) (sample, string, error) {
 func evaluate(at side, r *qemu.Report, text string, on, user time.Time) (sample, error) {
 	t := guest.Parse(text)
 	if r.VTL2InitMS == nil || user.IsZero() {
-		return sample{}, fmt.Errorf("%w: %s: the guest did not reach userspace", errRun, at)
+		return sample{}, fmt.Errorf("%w: %s: the guest did not reach userspace", vm.ErrRun, at)
 	}
 	since := func(at time.Time) float64 { return float64(at.Sub(on).Microseconds())/1000 - *r.VTL2InitMS }
 	s := sample{
@@ -181,12 +173,10 @@ func evaluate(at side, r *qemu.Report, text string, on, user time.Time) (sample,
 		s.Figures[f.Name] = f.Value
 	}
 	if err := t.Check(guest.CheckBench); err != nil {
-		return s, fmt.Errorf("%w: %s: %w", errRun, at, err)
+		return s, fmt.Errorf("%w: %s: %w", vm.ErrRun, at, err)
 	}
 	return s, nil
 }
-
-func tail(s string) string { return s[max(0, len(s)-400):] }
 
 // started matches QEMU's trace of the moment at which the VM's clock starts.
 var started = regexp.MustCompile(`(?m)^\d+@(\d+)\.(\d{6}):vm_state_notify running 1 `)
@@ -195,11 +185,11 @@ var started = regexp.MustCompile(`(?m)^\d+@(\d+)\.(\d{6}):vm_state_notify runnin
 func powerOn(trace string) (time.Time, error) {
 	m := started.FindStringSubmatch(trace)
 	if m == nil {
-		return time.Time{}, fmt.Errorf("%w: QEMU's trace has no start of the VM: %.200q", errRun, trace)
+		return time.Time{}, fmt.Errorf("%w: QEMU's trace has no start of the VM: %.200q", vm.ErrRun, trace)
 	}
 	seconds, err := strconv.ParseInt(m[1], 10, 64)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: QEMU's trace: %w", errRun, err)
+		return time.Time{}, fmt.Errorf("%w: QEMU's trace: %w", vm.ErrRun, err)
 	}
 	micros, _ := strconv.ParseInt(m[2], 10, 64) // six digits by the pattern
 	return time.Unix(seconds, micros*1000), nil

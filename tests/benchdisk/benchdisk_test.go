@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keel/tests/bench/report/reporttest"
+	"keel/tests/bench/vm"
 	"keel/tests/benchdisk/fio"
 )
 
@@ -41,7 +42,7 @@ func TestEvaluate(t *testing.T) {
 		"no modules": strings.Replace(console, "PASS modules", "FAIL modules", 1),
 		"no end":     strings.Replace(console, "KEEL-GUEST done", "", 1),
 	} {
-		if s, err := evaluate(keelVirtio, onePlan, text, nil); !errors.Is(err, errRun) || s.Figures["randread-1"].IOPS != 500 {
+		if s, err := evaluate(keelVirtio, onePlan, text, nil); !errors.Is(err, vm.ErrRun) || s.Figures["randread-1"].IOPS != 500 {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
@@ -73,7 +74,7 @@ func TestCPUTime(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 	for _, bad := range []string{"", "1 (x) S 1 2", strings.Replace(stat, "250", "x", 1)} {
-		if got, err := cpuTime(bad); !errors.Is(err, errRun) {
+		if got, err := cpuTime(bad); !errors.Is(err, vm.ErrRun) {
 			t.Errorf("%q gave %v, %v", bad, got, err)
 		}
 	}

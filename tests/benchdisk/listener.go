@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"keel/tests/bench/vm"
 )
 
 // window is a part of a job during which it ran steadily.
@@ -107,13 +109,13 @@ func cpuTime(stat string) (time.Duration, error) {
 	const fieldAfterName, utime = 3, 14
 	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(f) <= utime+1-fieldAfterName {
-		return 0, fmt.Errorf("%w: /proc/PID/stat is %.200q", errRun, stat)
+		return 0, fmt.Errorf("%w: /proc/PID/stat is %.200q", vm.ErrRun, stat)
 	}
 	var sum time.Duration
 	for i := range 2 {
 		n, err := strconv.ParseInt(f[utime-fieldAfterName+i], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", errRun, err)
+			return 0, fmt.Errorf("%w: %w", vm.ErrRun, err)
 		}
 		sum += time.Duration(n) * tick
 	}

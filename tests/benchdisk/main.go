@@ -21,6 +21,7 @@ import (
 	"keel/boot/qemu"
 	"keel/kernelcfg"
 	"keel/tests/bench/peerimage"
+	"keel/tests/bench/vm"
 	"keel/tests/benchdisk/fio"
 )
 
@@ -169,7 +170,7 @@ func (b *bench) insist(ctx context.Context, r *results, at string, plan fio.Plan
 		if ctx.Err() != nil {
 			return s, ctx.Err()
 		}
-		fmt.Fprintf(os.Stderr, "benchdisk: %v; its console ended: %q\n", err, tail(console))
+		fmt.Fprintf(os.Stderr, "benchdisk: %v; its console ended: %q\n", err, vm.Tail(console))
 		r.Failures = append(r.Failures, failure{at, err.Error()})
 		if attempt == attempts {
 			return s, nil

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"keel/paravisor/config"
 	"keel/tests/bench/peer"
 	"keel/tests/bench/peerimage"
+	"keel/tests/bench/vm"
 	"keel/tests/benchdisk/fio"
 	"keel/tests/guest"
 )
@@ -125,8 +125,6 @@ func (b *bench) machine(plan fio.Plan) peer.Machine {
 	}
 }
 
-var errRun = errors.New("a boot failed")
-
 // boot runs one side once. The sample holds what was measured also when there is an
 // error.
 func (b *bench) boot(ctx context.Context, side string, plan fio.Plan) (sample, string, error) {
@@ -134,18 +132,10 @@ func (b *bench) boot(ctx context.Context, side string, plan fio.Plan) (sample, s
 	if err != nil {
 		return sample{}, "", err
 	}
-	typed, typist, err := os.Pipe() // nobody types
-	if err != nil {
-		return sample{}, "", err
-	}
-	defer typed.Close()
-	defer typist.Close()
 	console := newListener(o.Name)
-	report, failed := qemu.Run(ctx, o, &qemu.Terminal{In: typed, Out: console, Err: os.Stderr})
+	report, failed := vm.Run(ctx, o, console)
 	if b.accel = report.Accel; failed != nil {
-		said, _ := os.ReadFile(o.Log)       // helps if it is there
-		kernel, _ := os.ReadFile(o.VTL2Log) // and so does this
-		failed = fmt.Errorf("%w: %s: %w; its log ends: %q; its kernel's: %q", errRun, side, failed, tail(string(said)), tail(string(kernel)))
+		failed = fmt.Errorf("%s: %w", side, failed)
 	}
 	text, windows := console.heard()
 	s, err := evaluate(side, plan, text, windows)
@@ -178,9 +168,7 @@ func evaluate(side string, plan fio.Plan, text string, windows map[string]window
 		checks = append(checks, "modules", "script")
 	}
 	if err := t.Check(checks...); err != nil {
-		return s, fmt.Errorf("%w: %s: %w", errRun, side, err)
+		return s, fmt.Errorf("%w: %s: %w", vm.ErrRun, side, err)
 	}
 	return s, nil
 }
-
-func tail(s string) string { return s[max(0, len(s)-600):] }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"keel/tests/bench/report/reporttest"
+	"keel/tests/benchtpm/command"
 	"keel/vtpm/vtpmtest"
 	peer "keel/vtpm/vtpmtest/swtpm"
 )
@@ -56,7 +57,7 @@ func TestParseMemory(t *testing.T) {
 }
 
 func TestSelected(t *testing.T) {
-	if got := selected(""); len(got) != len(operations) {
+	if got := selected(""); len(got) != len(command.Operations) {
 		t.Errorf("%s", names(got))
 	}
 	if got := names(selected("NV_")); got != "NV_Write, NV_Read" {
@@ -206,11 +207,11 @@ func TestOperations(t *testing.T) {
 		}
 		pair[i] = p
 	}
-	for _, op := range operations {
-		t.Run(op.name, func(t *testing.T) {
-			op.count = 4
-			if op.luck {
-				op.count = 1
+	for _, op := range command.Operations {
+		t.Run(op.Name, func(t *testing.T) {
+			op.Count = 4
+			if op.Luck {
+				op.Count = 1
 			}
 			for round := range 2 { // what the first leaves behind stands in the second's way
 				ours, theirs := &watched{tpm: pair[worker]}, &watched{tpm: pair[swtpm]}
@@ -218,10 +219,10 @@ func TestOperations(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if s.Operation != op.name || s.Round != round || s.Count != op.count || s.Worker.Median <= 0 || s.SWTPM.Median <= 0 || s.Memory.SWTPM.RSS == 0 {
+				if s.Operation != op.Name || s.Round != round || s.Count != op.Count || s.Worker.Median <= 0 || s.SWTPM.Median <= 0 || s.Memory.SWTPM.RSS == 0 {
 					t.Errorf("%+v", s)
 				}
-				if want := op.cold; (s.Resets != nil) != want || (ours.resets == 1+op.count) != want {
+				if want := op.Cold; (s.Resets != nil) != want || (ours.resets == 1+op.Count) != want {
 					t.Errorf("%d resets, %+v", ours.resets, s.Resets)
 				}
 				checkTraffic(t, op, ours, theirs)
@@ -230,24 +231,24 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-func checkTraffic(t *testing.T, op operation, ours, theirs *watched) {
+func checkTraffic(t *testing.T, op command.Operation, ours, theirs *watched) {
 	t.Helper()
-	code, ok := codes[op.name]
+	code, ok := codes[op.Name]
 	if !ok {
 		t.Fatal("no command code is known")
 	}
 	sent, commands, replies := ours.of(code)
-	if sent < 1+op.count {
-		t.Errorf("%d commands, want %d at least", sent, 1+op.count)
+	if sent < 1+op.Count {
+		t.Errorf("%d commands, want %d at least", sent, 1+op.Count)
 	}
 	if n, _, _ := theirs.of(code); n != sent {
 		t.Errorf("%d commands here, %d there", sent, n)
 	}
 	// Each write writes something else, and random numbers and signatures on P-256 differ.
-	if op.vary != nil && commands < 1+op.count {
+	if op.Vary != nil && commands < 1+op.Count {
 		t.Errorf("%d different commands of %d", commands, sent)
 	}
-	if slices.Contains([]string{"GetRandom", "Create P-256", "Create RSA-2048", "Sign P-256", "Quote P-256"}, op.name) && replies != sent {
+	if slices.Contains([]string{"GetRandom", "Create P-256", "Create RSA-2048", "Sign P-256", "Quote P-256"}, op.Name) && replies != sent {
 		t.Errorf("%d different responses of %d", replies, sent)
 	}
 }
@@ -255,8 +256,8 @@ func checkTraffic(t *testing.T, op operation, ours, theirs *watched) {
 // TestCommandsDiffer: sides that would run different commands are not compared.
 func TestCommandsDiffer(t *testing.T) {
 	n := byte(0)
-	op := operation{name: "odd", count: 1, prepare: func(*kit) ([]byte, error) { n++; return []byte{n}, nil }}
-	if s, err := compare(t.Context(), &op, [sides]tpm{}, 0); !errors.Is(err, errCommand) {
+	op := command.Operation{Name: "odd", Count: 1, Prepare: func(*command.Kit) ([]byte, error) { n++; return []byte{n}, nil }}
+	if s, err := compare(t.Context(), &op, [sides]tpm{}, 0); !errors.Is(err, command.Err) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -280,8 +281,8 @@ func TestWorker(t *testing.T) {
 	if err := powerOn(k); err != nil {
 		t.Fatal(err)
 	}
-	kit := &kit{tpm: k}
-	if _, err := kit.defineIndex(8); err != nil {
+	kit := &command.Kit{TPM: k}
+	if _, err := kit.DefineIndex(8); err != nil {
 		t.Fatal(err)
 	}
 	before := k.Pid()
@@ -294,7 +295,7 @@ func TestWorker(t *testing.T) {
 	if k.Pid() == before {
 		t.Error("a reset kept the process")
 	}
-	if err := kit.forget(); err != nil {
+	if err := kit.Forget(); err != nil {
 		t.Errorf("the index is gone: %v", err)
 	}
 	if s := k.Stats(); s.Commits < 3 {

@@ -17,19 +17,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	peerqemu "keel/tests/bench/peer"
+	"keel/tests/benchtpm/command"
 	"keel/vtpm/vtpmtest"
 	peer "keel/vtpm/vtpmtest/swtpm"
 )
 
 // flags are the choices of a measurement.
 type flags struct {
-	rounds         int
-	only, out, dir string
+	rounds, boots         int
+	only, out, dir, image string
 }
 
 func main() {
 	var f flags
 	flag.IntVar(&f.rounds, "n", 7, "rounds; each runs every operation many times on both sides")
+	flag.IntVar(&f.boots, "boots", 3, "rounds of guests; each boots every side once; 0 for none")
+	flag.StringVar(&f.image, "image", "build/keel.igvm", "image of Keel for the guests")
 	flag.StringVar(&f.only, "only", "", "measure only the operations whose name contains this, once; writes no results")
 	flag.StringVar(&f.out, "out", "tests/benchtpm/results", "folder for the results")
 	flag.StringVar(&f.dir, "dir", "", "folder for the states of the TPMs (default /dev/shm where there is one, else that for temporary files)")
@@ -51,7 +55,7 @@ func run(ctx context.Context, f flags) error {
 	case f.rounds < 1:
 		return fmt.Errorf("%w: -n %d: ask for at least 1 round", errUsage, f.rounds)
 	case len(ops) == 0:
-		return fmt.Errorf("%w: -only %q: no operation has that in its name; there are %s", errUsage, f.only, names(operations))
+		return fmt.Errorf("%w: -only %q: no operation has that in its name; there are %s", errUsage, f.only, names(command.Operations))
 	case os.Geteuid() != 0:
 		return fmt.Errorf("%w: workers have user IDs of their own, which only root gives: run it as root", errUsage)
 	}
@@ -86,6 +90,16 @@ func run(ctx context.Context, f flags) error {
 	if f.only != "" {
 		return nil // measure has said what it saw
 	}
+	if f.boots > 0 {
+		g, err := prepareGuests(ctx, f.image, work)
+		if err != nil {
+			return err
+		}
+		if r.Inside, err = g.measure(ctx, f.boots); err != nil {
+			return err
+		}
+		r.InsideCommand = peerqemu.SWTPM()
+	}
 	return b.write(ctx, r, f.out)
 }
 
@@ -101,27 +115,27 @@ func stateFolder() string {
 }
 
 // selected returns the operations whose name contains a text.
-func selected(only string) []operation {
-	var ops []operation
-	for _, op := range operations {
-		if strings.Contains(op.name, only) {
+func selected(only string) []command.Operation {
+	var ops []command.Operation
+	for _, op := range command.Operations {
+		if strings.Contains(op.Name, only) {
 			ops = append(ops, op)
 		}
 	}
 	return ops
 }
 
-func names(ops []operation) string {
+func names(ops []command.Operation) string {
 	var list []string
 	for _, op := range ops {
-		list = append(list, op.name)
+		list = append(list, op.Name)
 	}
 	return strings.Join(list, ", ")
 }
 
 // bench is what all rounds share.
 type bench struct {
-	ops     []operation
+	ops     []command.Operation
 	program string // the worker's
 	where   string // file system of the states
 	states  string // their folder

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keel/tests/bench/report"
+	"keel/tests/benchtpm/command"
 )
 
 // figures are what one side needed for an operation in one round, in µs.
@@ -67,13 +68,13 @@ type memories struct {
 func (b *bench) measure(ctx context.Context, rounds int) (*results, error) {
 	r := &results{Rounds: rounds, Fresh: memories{b.fresh[worker], b.fresh[swtpm]}}
 	for _, op := range b.ops {
-		r.Operations = append(r.Operations, op.name)
+		r.Operations = append(r.Operations, op.Name)
 	}
 	for round := range rounds {
 		for i := range b.ops {
 			op := &b.ops[i]
 			pair := b.warm
-			if op.cold {
+			if op.Cold {
 				pair = b.cold
 			}
 			s, err := compare(ctx, op, pair, round)
@@ -95,26 +96,26 @@ func (s *sample) line() string {
 
 // compare runs an operation on both sides, command by command in turn. Each is the first
 // every other time.
-func compare(ctx context.Context, op *operation, pair [sides]tpm, round int) (s sample, err error) {
+func compare(ctx context.Context, op *command.Operation, pair [sides]tpm, round int) (s sample, err error) {
 	var commands [sides][]byte
 	for i, t := range pair {
-		k := &kit{tpm: t}
+		k := &command.Kit{TPM: t}
 		defer func() {
-			if failed := k.forget(); err == nil && failed != nil {
-				err = fmt.Errorf("%s on %s: %w: %w", op.name, sideNames[i], errCommand, failed)
+			if failed := k.Forget(); err == nil && failed != nil {
+				err = fmt.Errorf("%s on %s: %w: %w", op.Name, sideNames[i], command.Err, failed)
 			}
 		}()
-		if commands[i], err = op.prepare(k); err != nil {
-			return s, fmt.Errorf("%s on %s: %w", op.name, sideNames[i], err)
+		if commands[i], err = op.Prepare(k); err != nil {
+			return s, fmt.Errorf("%s on %s: %w", op.Name, sideNames[i], err)
 		}
 	}
 	if !bytes.Equal(commands[worker], commands[swtpm]) {
-		return s, fmt.Errorf("%s: %w: the sides would run different commands: %x, %x", op.name, errCommand, commands[worker], commands[swtpm])
+		return s, fmt.Errorf("%s: %w: the sides would run different commands: %x, %x", op.Name, command.Err, commands[worker], commands[swtpm])
 	}
 	var times, gaps [sides][]time.Duration
-	for n := range 1 + op.count { // the first is not counted
-		if op.vary != nil {
-			op.vary(commands[worker], uint32(round*(1+op.count)+n+1)) // both have 0 to begin with
+	for n := range 1 + op.Count { // the first is not counted
+		if op.Vary != nil {
+			op.Vary(commands[worker], uint32(round*(1+op.Count)+n+1)) // both have 0 to begin with
 		}
 		for k := range pair {
 			if err := ctx.Err(); err != nil {
@@ -123,15 +124,15 @@ func compare(ctx context.Context, op *operation, pair [sides]tpm, round int) (s 
 			i := (k + n) % sides
 			gap, took, err := once(ctx, op, pair[i], commands[worker])
 			if err != nil {
-				return s, fmt.Errorf("%s on %s: %w", op.name, sideNames[i], err)
+				return s, fmt.Errorf("%s on %s: %w", op.Name, sideNames[i], err)
 			}
 			if n > 0 {
 				times[i], gaps[i] = append(times[i], took), append(gaps[i], gap)
 			}
 		}
 	}
-	s = sample{Operation: op.name, Round: round, Count: op.count, Worker: summarize(times[worker]), SWTPM: summarize(times[swtpm])}
-	if op.cold {
+	s = sample{Operation: op.Name, Round: round, Count: op.Count, Worker: summarize(times[worker]), SWTPM: summarize(times[swtpm])}
+	if op.Cold {
 		s.Resets = &resets{summarize(gaps[worker]), summarize(gaps[swtpm])}
 	}
 	if s.Memory.Worker, err = memoryOf(pair[worker].Pid()); err != nil {
@@ -142,16 +143,16 @@ func compare(ctx context.Context, op *operation, pair [sides]tpm, round int) (s 
 }
 
 // once runs a command and returns how long it took, and how long a reset before it.
-func once(ctx context.Context, op *operation, t tpm, command []byte) (reset, took time.Duration, err error) {
-	if op.cold {
+func once(ctx context.Context, op *command.Operation, t tpm, bytes []byte) (reset, took time.Duration, err error) {
+	if op.Cold {
 		start := time.Now()
 		if err := powerOff(ctx, t); err != nil {
 			return 0, 0, err
 		}
 		reset = time.Since(start)
 	}
-	k := kit{tpm: t}
+	k := command.Kit{TPM: t}
 	start := time.Now()
-	err = k.send(command)
+	err = k.Send(bytes)
 	return reset, time.Since(start), err
 }

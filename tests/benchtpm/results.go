@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keel/tests/bench/report"
+	"keel/tests/benchtpm/command"
 	peer "keel/vtpm/vtpmtest/swtpm"
 )
 
@@ -29,6 +30,9 @@ type results struct {
 	Locked  bool     `json:"worker_memory_locked"`
 	Commits commits  `json:"commits"`
 	States  string   `json:"states"` // folder
+	// Inside is what guests measured.
+	Inside        []insideSample `json:"inside,omitempty"`
+	InsideCommand []string       `json:"inside_swtpm_command,omitempty"`
 }
 
 // commits are those of the worker's state that the operations made.
@@ -65,17 +69,17 @@ func packages(ctx context.Context) []string {
 }
 
 // find returns an operation.
-func find(name string) *operation {
-	i := slices.IndexFunc(operations, func(op operation) bool { return op.name == name })
+func find(name string) *command.Operation {
+	i := slices.IndexFunc(command.Operations, func(op command.Operation) bool { return op.Name == name })
 	if i < 0 {
-		return &operation{name: name}
+		return &command.Operation{Name: name}
 	}
-	return &operations[i]
+	return &command.Operations[i]
 }
 
 // times returns what a round is compared by, in µs.
 func (s *sample) times() (ours, theirs float64) {
-	if find(s.Operation).luck {
+	if find(s.Operation).Luck {
 		return s.Worker.Mean, s.SWTPM.Mean // as their sums: both ran as many
 	}
 	return s.Worker.Median, s.SWTPM.Median

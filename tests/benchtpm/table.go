@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"keel/tests/bench/report"
+	"keel/tests/benchtpm/command"
 )
 
 const mebi = 1 << 20
@@ -25,7 +26,7 @@ func (r *results) markdown() string {
 	for _, name := range r.Operations {
 		ours, theirs := r.medians(name)
 		note, count := "", 0
-		if find(name).luck {
+		if find(name).Luck {
 			note = " (means)"
 		}
 		for _, s := range r.of(name) {
@@ -36,6 +37,9 @@ func (r *results) markdown() string {
 	r.lucky(&b)
 	p("\n![Ratios of every round](results.svg)\n")
 	r.memoryTable(&b)
+	if len(r.Inside) > 0 {
+		r.insideTable(&b)
+	}
 	r.method(&b)
 	return b.String()
 }
@@ -44,7 +48,7 @@ func (r *results) markdown() string {
 func (r *results) lucky(b *strings.Builder) {
 	for _, name := range r.Operations {
 		ratio, deviation, n := r.total(name)
-		if !find(name).luck || n == 0 {
+		if !find(name).Luck || n == 0 {
 			continue
 		}
 		fmt.Fprintf(b, "\n%s searches for primes, and how long that takes is luck: the ratio of single rounds says little.\n", name)
@@ -56,7 +60,7 @@ func (r *results) lucky(b *strings.Builder) {
 func (r *results) memoryTable(b *strings.Builder) {
 	var last memories
 	for _, s := range r.Samples {
-		if !find(s.Operation).cold {
+		if !find(s.Operation).Cold {
 			last = s.Memory
 		}
 	}
@@ -83,7 +87,7 @@ func (r *results) method(b *strings.Builder) {
 	p("  Before, both ran the full self-test. In a round, times of single commands give a median, in the table their median over rounds.")
 	p("- Startup is the command alone, after an orderly Shutdown and a reset. What is not in it: %s.", r.resets())
 	p("- Keys are created and loaded below a P-256 storage key. RSA signs with RSASSA and SHA-256, P-256 with ECDSA and SHA-256; a quote is of")
-	p("  PCRs 0 to 7. GetRandom asks for %d bytes, NV commands move %d, each write other ones.", randomSize, nvSize)
+	p("  PCRs 0 to 7. GetRandom asks for %d bytes, NV commands move %d, each write other ones.", command.RandomSize, command.NVSize)
 	p("- The worker's state was committed %d times, each in %s µs on average, the last with %d bytes of the engine's.", r.Commits.Count, report.Number(r.Commits.Mean), r.Commits.Bytes)
 	lock := "locked"
 	if !r.Locked {
@@ -91,7 +95,7 @@ func (r *results) method(b *strings.Builder) {
 	}
 	p("- Resident is VmRSS of one process through all rounds, but for Startup, which has processes of its own; peak is VmHWM. The worker's memory is %s,", lock)
 	p("  and its program is static; swtpm's has the pages of shared libraries that it touched.")
-	p("- Nothing here runs in a guest: registers (CRB, TIS) and exits are not part of any time. `results.json` has every round.")
+	p("- Nothing but what guests measured has registers (CRB, TIS) and exits in its time. `results.json` has every round.")
 }
 
 // resets tells what the resets before Startup took.

@@ -12,16 +12,25 @@ const (
 	QEMUPath   = "/usr/bin/qemu-system-x86_64"
 	KernelPath = "/tmp/kernel" // of the guest, as the host passed it
 	InitrdPath = "/tmp/initrd"
+	SWTPMPath  = "/usr/bin/swtpm"
+	TPMFolder  = "/tmp/tpm"         // of swtpm's state
+	TPMSocket  = TPMFolder + "/ctl" // with which QEMU speaks to it
 )
 
 // Config is what the benchmark tells peerinit, as JSON in place of Keel's own
 // configuration. Without VPs there is no guest: the program is measured itself, and
 // may run on every CPU.
 type Config struct {
-	Args   []string `json:"args"`           // of QEMU or another program, its name first
-	Memory uint64   `json:"memory"`         // of the guest, bytes
-	VPs    int      `json:"vps"`            // of the guest
-	Disk   string   `json:"disk,omitempty"` // a device file that must be there before
+	Args   []string `json:"args"`            // of QEMU or another program, its name first
+	Memory uint64   `json:"memory"`          // of the guest, bytes
+	VPs    int      `json:"vps"`             // of the guest
+	Disk   string   `json:"disk,omitempty"`  // a device file that must be there before
+	SWTPM  bool     `json:"swtpm,omitempty"` // runs beside QEMU
+}
+
+// SWTPM is the command that runs the TPM of nested QEMU. It ends with QEMU.
+func SWTPM() []string {
+	return []string{SWTPMPath, "socket", "--tpm2", "--tpmstate", "dir=" + TPMFolder, "--ctrl", "type=unixio,path=" + TPMSocket, "--terminate"}
 }
 
 // Machine is a configuration of nested QEMU.
@@ -35,6 +44,7 @@ type Machine struct {
 	// nested guest's XSETBV pass unseen, after which the VTL2 kernel loses vector
 	// registers. Keel withholds XSAVE there by itself; QEMU must be told.
 	Emulated bool
+	TPM      string // interface of a TPM, "crb" or "tis"; empty for none
 }
 
 // Command composes nested QEMU: the machine that is closest to Keel's, without
@@ -60,7 +70,15 @@ func (m Machine) Command() []string {
 		"-bios", "qboot.rom", "-kernel", KernelPath, "-initrd", InitrdPath, "-append", m.Append,
 		"-serial", "stdio",
 	}
-	return append(args, m.disk()...)
+	return append(append(args, m.disk()...), m.tpm()...)
+}
+
+// tpm is a TPM of which swtpm is the engine.
+func (m Machine) tpm() []string {
+	if m.TPM == "" {
+		return nil
+	}
+	return []string{"-chardev", "socket,id=tpm,path=" + TPMSocket, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-" + m.TPM + ",tpmdev=tpm0"}
 }
 
 // disk is how QEMU's documentation has a disk that is to be fast: past the host's page

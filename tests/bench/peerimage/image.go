@@ -53,6 +53,7 @@ type Options struct {
 	Cmdline  string // of that kernel
 	Work     string // a folder for scratch files, which need not exist
 	Programs []initramfs.Program
+	Binaries []string          // of Debian, besides QEMU
 	Files    map[string]string // further executable files: name in the image, without a leading slash → path on this machine
 }
 
@@ -67,7 +68,7 @@ func Build(ctx context.Context, o Options) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	files, err := qemuFiles(ctx, peer.QEMUPath, o.Files)
+	files, err := debianFiles(ctx, append([]string{peer.QEMUPath}, o.Binaries...), o.Files)
 	if err != nil {
 		return Image{}, err
 	}
@@ -80,18 +81,25 @@ func Build(ctx context.Context, o Options) (Image, error) {
 	return Image{PVH: pvh, IGVMBytes: result.IGVMBytes, InitramfsBytes: result.InitramfsBytes, KernelBytes: result.KernelBytes}, err
 }
 
-// qemuFiles returns an archive of a QEMU binary with all that it needs, and of further
-// files.
-func qemuFiles(ctx context.Context, qemu string, others map[string]string) ([]byte, error) {
-	out, err := exec.CommandContext(ctx, "ldd", qemu).Output()
-	if err != nil {
-		return nil, fmt.Errorf("libraries of %s: %w", qemu, err)
+// debianFiles returns an archive of binaries with all that they and QEMU need, and of
+// further files.
+func debianFiles(ctx context.Context, binaries []string, others map[string]string) ([]byte, error) {
+	paths := slices.Clone(binaries)
+	for _, binary := range binaries {
+		out, err := exec.CommandContext(ctx, "ldd", binary).Output()
+		if err != nil {
+			return nil, fmt.Errorf("libraries of %s: %w", binary, err)
+		}
+		libraries, err := parseLDD(string(out))
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range libraries {
+			if !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
+		}
 	}
-	libraries, err := parseLDD(string(out))
-	if err != nil {
-		return nil, err
-	}
-	paths := append([]string{qemu}, libraries...)
 	for _, name := range firmware {
 		paths = append(paths, filepath.Join(dataDir, name))
 	}

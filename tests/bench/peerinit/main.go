@@ -105,16 +105,35 @@ func load() (*peer.Config, error) {
 	if err := json.Unmarshal(text, &c); err != nil {
 		return nil, err
 	}
+	if c.SWTPM {
+		return &c, errors.Join(startTPM(), await(c.Disk))
+	}
 	return &c, await(c.Disk)
 }
 
-// diskPatience bounds the wait for a disk that the kernel is still looking at.
+// startTPM starts the TPM that QEMU will speak to: before the clock starts, as a user's
+// would run already.
+func startTPM() error {
+	if err := os.Mkdir(peer.TPMFolder, 0o700); err != nil {
+		return err
+	}
+	c := peer.SWTPM()
+	tpm := exec.Command(c[0], c[1:]...)
+	tpm.Stdout, tpm.Stderr = os.Stdout, os.Stderr
+	if err := tpm.Start(); err != nil {
+		return err
+	}
+	return await(peer.TPMSocket)
+}
+
+// diskPatience bounds the wait for a disk that the kernel is still looking at, or a
+// socket.
 const diskPatience = 30 * time.Second
 
-// await waits for a device file, unless its name is empty.
-func await(device string) error {
-	for deadline := time.Now().Add(diskPatience); device != ""; time.Sleep(2 * time.Millisecond) {
-		_, err := os.Stat(device)
+// await waits for a file, unless its name is empty.
+func await(path string) error {
+	for deadline := time.Now().Add(diskPatience); path != ""; time.Sleep(2 * time.Millisecond) {
+		_, err := os.Stat(path)
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}

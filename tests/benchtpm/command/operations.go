@@ -1,4 +1,6 @@
-package main
+// Package command has the TPM commands that the benchmark runs: on the host beside swtpm,
+// and in a guest.
+package command
 
 import (
 	"bytes"
@@ -7,43 +9,43 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// operation is a command that is measured.
-type operation struct {
-	name  string
-	count int // how often in a round, on each side
-	// cold: before each command the TPM is shut down, loses power and gets it back,
+// Operation is a command that is measured.
+type Operation struct {
+	Name  string
+	Count int // how often in a round, on each side
+	// Cold: before each command the TPM is shut down, loses power and gets it back,
 	// which is not part of the time.
-	cold bool
-	// luck: the time of one command says little, as it depends on random numbers.
+	Cold bool
+	// Luck: the time of one command says little, as it depends on random numbers.
 	// Rounds are compared by their sums, others by their medians.
-	luck bool
-	// prepare makes what the command needs and returns its bytes.
-	prepare func(k *kit) ([]byte, error)
-	// vary changes a command for its n-th use.
-	vary func(command []byte, n uint32)
+	Luck bool
+	// Prepare makes what the command needs and returns its bytes.
+	Prepare func(k *Kit) ([]byte, error)
+	// Vary changes a command for its n-th use.
+	Vary func(command []byte, n uint32)
 }
 
-// operations are measured in this order (Library part 3: §9.3, §16.1, §22.2, §22.4, §31.7,
+// Operations are measured in this order (Library part 3: §9.3, §16.1, §22.2, §22.4, §31.7,
 // §31.13, §12.1, §20.2, §18.4).
-var operations = []operation{
-	{name: "Startup", count: 50, cold: true, prepare: startup},
-	{name: "GetRandom", count: 500, prepare: getRandom},
-	{name: "PCR_Extend", count: 500, prepare: pcrExtend},
-	{name: "PCR_Read", count: 500, prepare: pcrRead},
-	{name: "NV_Write", count: 500, prepare: nvWrite, vary: varyWrite},
-	{name: "NV_Read", count: 500, prepare: nvRead},
-	{name: "Create RSA-2048", count: 30, luck: true, prepare: createRSA},
-	{name: "Create P-256", count: 100, prepare: createECC},
-	{name: "Sign RSA-2048", count: 100, prepare: signRSA},
-	{name: "Sign P-256", count: 200, prepare: signECC},
-	{name: "Quote P-256", count: 200, prepare: quote},
+var Operations = []Operation{
+	{Name: "Startup", Count: 50, Cold: true, Prepare: startup},
+	{Name: "GetRandom", Count: 500, Prepare: getRandom},
+	{Name: "PCR_Extend", Count: 500, Prepare: pcrExtend},
+	{Name: "PCR_Read", Count: 500, Prepare: pcrRead},
+	{Name: "NV_Write", Count: 500, Prepare: nvWrite, Vary: varyWrite},
+	{Name: "NV_Read", Count: 500, Prepare: nvRead},
+	{Name: "Create RSA-2048", Count: 30, Luck: true, Prepare: createRSA},
+	{Name: "Create P-256", Count: 100, Prepare: createECC},
+	{Name: "Sign RSA-2048", Count: 100, Prepare: signRSA},
+	{Name: "Sign P-256", Count: 200, Prepare: signECC},
+	{Name: "Quote P-256", Count: 200, Prepare: quote},
 }
 
 // Sizes of what commands carry, in bytes.
 const (
-	randomSize = 32
+	RandomSize = 32
 	digestSize = 32 // SHA-256
-	nvSize     = 64
+	NVSize     = 64
 )
 
 // A PCR that everybody may extend, and the indices of the rest.
@@ -52,11 +54,11 @@ const (
 	nvIndex  = tpm2.TPMHandle(0x01800001)
 )
 
-func startup(*kit) ([]byte, error) { return record(tpm2.Startup{StartupType: tpm2.TPMSUClear}) }
+func startup(*Kit) ([]byte, error) { return record(tpm2.Startup{StartupType: tpm2.TPMSUClear}) }
 
-func getRandom(*kit) ([]byte, error) { return record(tpm2.GetRandom{BytesRequested: randomSize}) }
+func getRandom(*Kit) ([]byte, error) { return record(tpm2.GetRandom{BytesRequested: RandomSize}) }
 
-func pcrExtend(*kit) ([]byte, error) {
+func pcrExtend(*Kit) ([]byte, error) {
 	return record(tpm2.PCRExtend{
 		PCRHandle: empty(debugPCR),
 		Digests: tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{
@@ -65,14 +67,14 @@ func pcrExtend(*kit) ([]byte, error) {
 	})
 }
 
-func pcrRead(*kit) ([]byte, error) { return record(tpm2.PCRRead{PCRSelectionIn: pcrs(debugPCR)}) }
+func pcrRead(*Kit) ([]byte, error) { return record(tpm2.PCRRead{PCRSelectionIn: pcrs(debugPCR)}) }
 
-func nvWrite(k *kit) ([]byte, error) {
-	index, err := k.defineIndex(nvSize)
+func nvWrite(k *Kit) ([]byte, error) {
+	index, err := k.DefineIndex(NVSize)
 	if err != nil {
 		return nil, err
 	}
-	return record(tpm2.NVWrite{AuthHandle: empty(tpm2.TPMRHOwner), NVIndex: index, Data: tpm2.TPM2BMaxNVBuffer{Buffer: make([]byte, nvSize)}})
+	return record(tpm2.NVWrite{AuthHandle: empty(tpm2.TPMRHOwner), NVIndex: index, Data: tpm2.TPM2BMaxNVBuffer{Buffer: make([]byte, NVSize)}})
 }
 
 // varyWrite puts a number at the end of what NV_Write writes, before the offset: an
@@ -81,37 +83,37 @@ func varyWrite(command []byte, n uint32) {
 	binary.BigEndian.PutUint32(command[len(command)-2-4:], n)
 }
 
-func nvRead(k *kit) ([]byte, error) {
+func nvRead(k *Kit) ([]byte, error) {
 	// An index that was never written cannot be read.
 	write, err := nvWrite(k)
 	if err != nil {
 		return nil, err
 	}
-	if err := k.send(write); err != nil {
+	if err := k.Send(write); err != nil {
 		return nil, err
 	}
-	index, err := indexOf(k.tpm)
+	index, err := indexOf(k.TPM)
 	if err != nil {
 		return nil, err
 	}
-	return record(tpm2.NVRead{AuthHandle: empty(tpm2.TPMRHOwner), NVIndex: index, Size: nvSize})
+	return record(tpm2.NVRead{AuthHandle: empty(tpm2.TPMRHOwner), NVIndex: index, Size: NVSize})
 }
 
-func createRSA(k *kit) ([]byte, error) { return k.create(rsaKey) }
+func createRSA(k *Kit) ([]byte, error) { return k.create(rsaKey) }
 
-func createECC(k *kit) ([]byte, error) { return k.create(eccKey(false)) }
+func createECC(k *Kit) ([]byte, error) { return k.create(eccKey(false)) }
 
-func signRSA(k *kit) ([]byte, error) {
+func signRSA(k *Kit) ([]byte, error) {
 	return k.sign(rsaKey, tpm2.TPMTSigScheme{
 		Scheme: tpm2.TPMAlgRSASSA, Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgRSASSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256}),
 	})
 }
 
-func signECC(k *kit) ([]byte, error) { return k.sign(eccKey(false), ecdsa) }
+func signECC(k *Kit) ([]byte, error) { return k.sign(eccKey(false), ecdsa) }
 
 // quote is of what the firmware measured, with a key as attestation has it: one that
 // signs nothing from without.
-func quote(k *kit) ([]byte, error) {
+func quote(k *Kit) ([]byte, error) {
 	key, err := k.load(eccKey(true))
 	if err != nil {
 		return nil, err
