@@ -19,6 +19,20 @@ func open() (hcl.Partition, error) {
 
 func TestContract(t *testing.T) { hcltest.Run(t, open) }
 
+func openRaw() (hcl.RawFaults, error) {
+	p, err := OpenRaw()
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// TestRawContract: a partition with raw faults keeps the whole contract, and its own.
+func TestRawContract(t *testing.T) {
+	hcltest.Run(t, func() (hcl.Partition, error) { return openRaw() })
+	hcltest.RunRaw(t, openRaw)
+}
+
 func BenchmarkExit(b *testing.B) {
 	if _, err := Open(); err != nil {
 		b.Skip(err)

@@ -59,7 +59,10 @@ var requiredCaps = []struct {
 
 // Open creates a partition. The error wraps hcl.ErrNotSupported when the
 // machine has no usable KVM.
-func Open() (*Partition, error) {
+func Open() (*Partition, error) { return openType(kvm.X86_DEFAULT_VM) }
+
+// openType creates a partition of one of KVM's types of virtual machines.
+func openType(kind uintptr) (*Partition, error) {
 	if err := hardware(); err != nil {
 		return nil, err
 	}
@@ -68,7 +71,7 @@ func Open() (*Partition, error) {
 		return nil, fmt.Errorf("%w: %w: %s: %w", ErrOpen, hcl.ErrNotSupported, device, err)
 	}
 	p := &Partition{kvm: fd, vm: -1}
-	if err := p.create(); err != nil {
+	if err := p.create(kind); err != nil {
 		_ = p.Close()
 		return nil, err
 	}
@@ -99,7 +102,7 @@ func virtualizes(cpuinfo string) bool {
 	return false
 }
 
-func (p *Partition) create() error {
+func (p *Partition) create(kind uintptr) error {
 	v, err := sys.Ioctl(p.kvm, kvm.GET_API_VERSION, 0)
 	if err != nil {
 		return fmt.Errorf("%w: %w: KVM_GET_API_VERSION: %w", ErrOpen, hcl.ErrNotSupported, err)
@@ -116,12 +119,17 @@ func (p *Partition) create() error {
 			return fmt.Errorf("%w: %w: %s missing", ErrOpen, hcl.ErrNotSupported, c.name)
 		}
 	}
+	if kind != kvm.X86_DEFAULT_VM {
+		if err := p.offersRaw(); err != nil {
+			return fmt.Errorf("%w: %w", ErrOpen, err)
+		}
+	}
 	size, err := sys.Ioctl(p.kvm, kvm.GET_VCPU_MMAP_SIZE, 0)
 	if err != nil {
 		return fmt.Errorf("%w: KVM_GET_VCPU_MMAP_SIZE: %w", ErrOpen, err)
 	}
 	p.runSize = size
-	if p.vm, err = sys.Ioctl(p.kvm, kvm.CREATE_VM, 0); err != nil {
+	if p.vm, err = sys.Ioctl(p.kvm, kvm.CREATE_VM, kind); err != nil {
 		p.vm = -1
 		return fmt.Errorf("%w: KVM_CREATE_VM: %w", ErrCreate, err)
 	}
@@ -192,8 +200,8 @@ func (p *Partition) filterMSRs() error {
 
 // MapMemory makes memory the guest's RAM at gpa.
 func (p *Partition) MapMemory(gpa x86.GPA, memory []byte) error {
-	if gpa%x86.PageSize != 0 || len(memory)%x86.PageSize != 0 || len(memory) == 0 {
-		return fmt.Errorf("%w: %#x+%#x is not whole pages", ErrMemory, gpa, len(memory))
+	if err := wholePages(gpa, uint64(len(memory))); err != nil {
+		return err
 	}
 	region := kvm.MemoryRegion{
 		Slot:            p.slots,

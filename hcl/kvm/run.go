@@ -20,7 +20,8 @@ import (
 //	X86_RDMSR, _WRMSR ExitMSRRead, ExitMSRWrite
 //	HLT, IRQ_WINDOW_OPEN, SET_TPR, SHUTDOWN   the exit of that name
 //	INTERNAL_ERROR    ExitEmulationFailed: code that KVM cannot emulate
-//	EFAULT            ExitEmulationFailed: a mapping behind guest memory failed
+//	EFAULT            ExitMemoryFault with reason MEMORY_FAULT: the page is denied;
+//	                  else ExitEmulationFailed: a mapping behind guest memory failed
 //	anything else     an error: KVM itself failed
 func (vp *VP) Run() (hcl.Exit, error) {
 	e, err := vp.enter()
@@ -39,6 +40,9 @@ func (vp *VP) enter() (hcl.Exit, error) {
 		sys.DrainKick()
 		return hcl.Exit{Kind: hcl.ExitKick}, nil
 	case unix.EFAULT:
+		if vp.u32(kvm.RunExitReason) == kvm.EXIT_MEMORY_FAULT {
+			return hcl.Exit{Kind: hcl.ExitMemoryFault, GPA: x86.GPA(vp.u64(kvm.RunMemoryFaultGPA))}, nil
+		}
 		return hcl.Exit{Kind: hcl.ExitEmulationFailed, Value: uint64(errno)}, nil
 	default:
 		return hcl.Exit{}, fmt.Errorf("%w: KVM_RUN: %w", ErrRun, errno)

@@ -10,5 +10,5 @@ import (
 // works.
 func TestBackendContract(t *testing.T) {
 	t.Parallel()
-	harness.InVTL2(t, root, "keel/hcl/kvm", nil, []string{"TestContract"})
+	harness.InVTL2(t, root, "keel/hcl/kvm", nil, []string{"TestContract", "TestRawContract"})
 }
