@@ -48,7 +48,7 @@ type runFlags struct {
 	commandLine           string
 	memory                string
 	logJSON               bool
-	traceExits            bool
+	traceExits, rawFaults bool
 	accel, loader         string
 	disks                 []string
 	diskAdd, diskRemove   string
@@ -94,6 +94,7 @@ func runCommand() *cobra.Command {
 	s.StringVar(&f.VTL2Log, "vtl2-log", "", "file for the messages of Keel's own kernel")
 	s.BoolVar(&f.logJSON, "log-json", false, "write the log as JSON lines")
 	s.BoolVar(&f.traceExits, "trace-exits", false, "log every guest exit")
+	s.BoolVar(&f.rawFaults, "raw-faults", false, "let Keel, not KVM, execute the guest's accesses to devices, as beneath a TEE")
 	s.StringVar(&f.JSONReport, "json", "", "file for the run report")
 	s.DurationVar(&f.Timeout, "timeout", 0, "end the run after this time, for example 90s")
 	s.StringVar(&f.QEMU, "qemu", "", "QEMU binary (default qemu-system-x86_64 in PATH)")

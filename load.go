@@ -56,6 +56,7 @@ func (f *runFlags) load(ctx context.Context) error {
 		InitrdSize:  uint64(len(f.Initrd)),
 		LogJSON:     f.logJSON,
 		TraceExits:  f.traceExits,
+		RawFaults:   f.rawFaults,
 		Disks:       configDisks(f.Disks),
 		TPM:         tpm,
 	})

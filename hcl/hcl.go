@@ -73,6 +73,9 @@ type VP interface {
 	Inject(vector uint8) error
 	// InjectNMI queues a non-maskable interrupt.
 	InjectNMI() error
+	// InjectException queues an exception for the next entry, with an error code if it
+	// has one, as though the instruction at RIP had raised it. CR2 is the caller's.
+	InjectException(vector uint8, code uint32, hasCode bool) error
 	// RequestInterruptWindow asks for ExitInterruptWindow as soon as CanInject
 	// becomes true.
 	RequestInterruptWindow(on bool)

@@ -74,6 +74,7 @@ func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, t
 	}
 	m.guest, err = vtl.New(vtl.Config{
 		Partition: partition, VPs: c.VPs, Ports: &m.ports, Memory: &m.mmio,
+		RAM:    memory,
 		ExtINT: func() irq.Vector { return pics.Acknowledge() },
 		// Firmware leaves all memory cacheable.
 		Firmware: func(vp hcl.VP) error {

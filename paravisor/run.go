@@ -25,8 +25,8 @@ type Environment struct {
 	Files   Files
 	Policy  config.Policy
 	// Open makes the partition. It is called once the configuration is known
-	// to be good.
-	Open func() (hcl.Partition, error)
+	// to be good, with raw faults if the configuration says so.
+	Open func(raw bool) (hcl.Partition, error)
 	// Devices gives access to what the host assigned, and lets that reach the
 	// guest's memory. It is called when the guest has disks.
 	Devices func(memory *guestmem.Memory) (Devices, error)
@@ -133,7 +133,7 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if c.Memory >= env.Handoff.RAMBytes {
 		return nil, tooLittle(c.Memory, env.Handoff.RAMBytes)
 	}
-	partition, err := env.Open()
+	partition, err := env.Open(c.RawFaults)
 	if err != nil {
 		if errors.Is(err, hcl.ErrNotSupported) {
 			return nil, &handoff.Failure{

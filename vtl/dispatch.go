@@ -41,7 +41,7 @@ func (v *vp) dispatch(e *hcl.Exit) {
 	case hcl.ExitEmulationFailed:
 		v.crash("instruction cannot be run", e)
 	case hcl.ExitMemoryFault:
-		v.crash("access to forbidden memory", e)
+		v.memoryFault(e)
 	case hcl.ExitKinds:
 	}
 	v.trace.add(e)

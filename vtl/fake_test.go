@@ -40,6 +40,11 @@ func (p *fakePartition) NewVP(c hcl.VPConfig) (hcl.VP, error) {
 	return vp, nil
 }
 
+type exception struct {
+	vector uint8
+	code   uint32
+}
+
 type fakeVP struct {
 	index, tid, turn int
 	script           script
@@ -48,6 +53,7 @@ type fakeVP struct {
 	cr8              uint8
 	injected         []uint8
 	nmis, resets     int
+	exceptions       []exception
 	regs             hcl.Registers
 	sregs            hcl.SpecialRegisters
 	msrValue         uint64
@@ -72,14 +78,18 @@ func (v *fakeVP) CanInject() bool                      { return v.interruptible 
 func (v *fakeVP) InterruptFlag() bool                  { return v.interruptible }
 func (v *fakeVP) Inject(vector uint8) error            { v.injected = append(v.injected, vector); return nil }
 func (v *fakeVP) InjectNMI() error                     { v.nmis++; return nil }
-func (v *fakeVP) RequestInterruptWindow(on bool)       { v.windowWanted = on }
-func (v *fakeVP) CR8() uint8                           { return v.cr8 }
-func (v *fakeVP) SetCR8(c uint8)                       { v.cr8 = c }
-func (v *fakeVP) Registers() (hcl.Registers, error)    { return v.regs, nil }
-func (v *fakeVP) SetRegisters(r *hcl.Registers) error  { v.regs = *r; return nil }
-func (v *fakeVP) SetMSR(uint32, uint64) error          { return nil }
-func (v *fakeVP) TSC() uint64                          { return uint64(sys.MonotonicNow()) }
-func (v *fakeVP) Reset() error                         { v.resets++; return nil }
+func (v *fakeVP) InjectException(vector uint8, code uint32, _ bool) error {
+	v.exceptions = append(v.exceptions, exception{vector, code})
+	return nil
+}
+func (v *fakeVP) RequestInterruptWindow(on bool)      { v.windowWanted = on }
+func (v *fakeVP) CR8() uint8                          { return v.cr8 }
+func (v *fakeVP) SetCR8(c uint8)                      { v.cr8 = c }
+func (v *fakeVP) Registers() (hcl.Registers, error)   { return v.regs, nil }
+func (v *fakeVP) SetRegisters(r *hcl.Registers) error { v.regs = *r; return nil }
+func (v *fakeVP) SetMSR(uint32, uint64) error         { return nil }
+func (v *fakeVP) TSC() uint64                         { return uint64(sys.MonotonicNow()) }
+func (v *fakeVP) Reset() error                        { v.resets++; return nil }
 func (v *fakeVP) SpecialRegisters() (hcl.SpecialRegisters, error) {
 	return v.sregs, nil
 }

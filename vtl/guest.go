@@ -17,6 +17,7 @@ import (
 	"keel/vtl/apic"
 	"keel/vtl/bus"
 	"keel/vtl/cpuid"
+	"keel/vtl/guestmem"
 	"keel/vtl/hv"
 	"keel/vtl/irq"
 )
@@ -34,6 +35,9 @@ type Config struct {
 	VPs       int
 	Ports     *bus.Ports
 	Memory    *bus.Memory
+	// RAM is the guest's memory, for instructions that Keel executes: those that reach
+	// devices where Partition is an hcl.RawFaults.
+	RAM *guestmem.Memory
 	// ExtINT acknowledges the 8259 pair and returns the vector that it names.
 	ExtINT func() irq.Vector
 	// Firmware sets registers that firmware would have set, on every VP after
@@ -90,6 +94,11 @@ func (g *Guest) Start() error {
 	supported, err := g.config.Partition.SupportedCPUID()
 	if err != nil {
 		return err
+	}
+	if raw, ok := g.config.Partition.(hcl.RawFaults); ok {
+		if err := g.reserve(raw); err != nil {
+			return err
+		}
 	}
 	for _, v := range g.vps {
 		go v.serve()

@@ -40,6 +40,7 @@ type vp struct {
 	rip     uint64 // at the last exit
 	broken  error  // of the substrate, in the middle of an exit
 	trace   trace
+	emu     *emulation // nil unless faults are raw
 	exits   [hcl.ExitKinds]atomic.Uint64
 }
 

@@ -97,6 +97,15 @@ var contract = []struct {
 		m.vp.CompleteMSR(0, true)
 		m.wantOut(0x70, 13) // #GP
 	}},
+	{"exception", func(m *machine) {
+		m.start(0xb0, 0x01, 0xe6, 0x10, 0xf4) // mov al,1; out 10h,al; hlt
+		if err := m.vp.InjectException(13, 0, false); err != nil { // #GP, which has no code in real mode
+			m.t.Fatal(err)
+		}
+		m.wantOut(0x70, 13)
+		m.wantOut(0x10, 1)
+		m.want(hcl.ExitHalt)
+	}},
 	{"interrupt into HLT", func(m *machine) {
 		m.start(0xfb, 0xf4, 0xb0, 0x01, 0xe6, 0x10, 0xf4) // sti; hlt; mov al,1; out 10h,al; hlt
 		m.want(hcl.ExitHalt)

@@ -162,6 +162,28 @@ func (vp *VP) InjectNMI() error {
 	return nil
 }
 
+// Offsets into struct kvm_vcpu_events, in bytes (<linux/kvm.h>).
+const (
+	eventInjected = 0
+	eventVector   = 1
+	eventHasCode  = 2
+	eventCode     = 4
+)
+
+// InjectException queues an exception.
+func (vp *VP) InjectException(vector uint8, code uint32, hasCode bool) error {
+	var events [kvm.SizeofVCPUEvents]byte
+	if err := exchange("KVM_GET_VCPU_EVENTS", kvm.GET_VCPU_EVENTS, &events)(vp.fd); err != nil {
+		return err
+	}
+	events[eventInjected], events[eventVector], events[eventHasCode] = 1, vector, 0
+	if hasCode {
+		events[eventHasCode] = 1
+	}
+	binary.LittleEndian.PutUint32(events[eventCode:], code)
+	return exchange("KVM_SET_VCPU_EVENTS", kvm.SET_VCPU_EVENTS, &events)(vp.fd)
+}
+
 // close frees the virtual CPU.
 func (vp *VP) close() error {
 	var err error

@@ -24,6 +24,7 @@ func fromProto(m *configpb.Config) (*Config, error) {
 		InitrdSize:  m.GetInitrdSize(),
 		LogJSON:     m.GetLogJson(),
 		TraceExits:  m.GetTraceExits(),
+		RawFaults:   m.GetRawFaults(),
 	}
 	// The order decides which of several faults is reported.
 	checks := []func(*Config, *configpb.Config) error{

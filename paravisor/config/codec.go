@@ -62,6 +62,7 @@ func toProto(c *Config) *configpb.Config {
 		InitrdSize:  c.InitrdSize,
 		LogJson:     c.LogJSON,
 		TraceExits:  c.TraceExits,
+		RawFaults:   c.RawFaults,
 		Disks:       disksToProto(c.Disks),
 		Tpm:         tpmToProto(c.TPM),
 	}

@@ -50,6 +50,7 @@ type Config struct {
 	TraceExits  bool // log every guest exit
 	Disks       []Disk
 	TPM         *TPM // nil: the guest has none
+	RawFaults   bool // Keel executes the guest's accesses to devices, as beneath a TEE
 }
 
 // TPM is the guest's TPM 2.0.

@@ -41,6 +41,22 @@ func (m *Memory) Map(name string, first x86.GPA, size uint64, d MMIODevice) erro
 	return nil
 }
 
+// Range is what a device claims.
+type Range struct {
+	Name  string
+	First x86.GPA
+	Size  uint64
+}
+
+// Ranges lists the claims by address.
+func (m *Memory) Ranges() []Range {
+	var out []Range
+	for _, r := range m.ranges {
+		out = append(out, Range{r.name, r.first, uint64(r.last-r.first) + 1})
+	}
+	return out
+}
+
 // find returns the claim that holds the whole access, or nil.
 func (m *Memory) find(gpa x86.GPA, size int) *memoryRange {
 	lo, hi := 0, len(m.ranges)

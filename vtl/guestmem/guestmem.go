@@ -106,6 +106,16 @@ func (m *Memory) Slice(gpa x86.GPA, n int) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %#x+%#x", ErrRange, gpa, n)
 }
 
+// Has tells whether all of n bytes from gpa on are RAM.
+func (m *Memory) Has(gpa x86.GPA, n int) bool {
+	for _, r := range m.regions {
+		if gpa >= r.GPA && gpa-r.GPA < x86.GPA(len(r.data)) {
+			return n >= 0 && n <= len(r.data)-int(gpa-r.GPA)
+		}
+	}
+	return false
+}
+
 // ReadAt copies RAM from gpa on into p.
 func (m *Memory) ReadAt(gpa x86.GPA, p []byte) error {
 	s, err := m.Slice(gpa, len(p))
