@@ -27,7 +27,7 @@ type SupportedPlatform struct {
 	SharedGPABoundary x86.GPA // zero on native and VSM
 }
 
-// GuestPolicy is the isolation's own policy (SNP ABI 4.3, TDX ATTRIBUTES).
+// GuestPolicy is the isolation's own policy: SNP ABI 4.3, or bits of IGVM's own for TDX.
 type GuestPolicy struct {
 	Policy   uint64
 	Mask     uint32
