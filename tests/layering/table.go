@@ -45,6 +45,7 @@ var rooms = []room{
 	{rank: 2, packages: []string{"hcl"}, imports: []string{"hcl/abi/*"}},
 	{rank: 3, packages: []string{"hcl/kvm", "hcl/mshv", "hcl/snp", "hcl/tdx", "hcl/vfio"}, imports: []string{"hcl", "hcl/sys", "hcl/abi/*", "hcl/pci"}},
 	{rank: 3, packages: []string{"hcl/emutee", "hcl/hcltest"}, imports: []string{"hcl", "hcl/abi/*"}},
+	{rank: 3, packages: []string{"hcl/emutee/evidence"}, imports: []string{"hcl", "hcl/abi/*"}},
 	{rank: 3, packages: []string{"hcl/pci/pcitest"}, imports: []string{"hcl/pci"}},
 
 	{rank: 4, packages: []string{"vtl/guestmem"}, imports: []string{"hcl"}},
@@ -55,7 +56,7 @@ var rooms = []room{
 	{rank: 5, packages: []string{"vtpm/engine"}, narrow: true},
 	{
 		rank: 5, packages: []string{"vtpm/crb", "vtpm/tis", "vtpm/front", "vtpm/ppi", "vtpm/nv", "vtpm/eventlog", "vtpm/identity"},
-		imports: []string{"hcl", "vtl/bus", "vtl/irq", "vtl/guestmem", "vtpm", "vtpm/*", "vtpm/*/*"},
+		imports: []string{"hcl", "vtl/bus", "vtl/irq", "vtl/guestmem", "vtpm", "vtpm/*", "vtpm/*/*", "diag/attest/claims"},
 	},
 	{
 		rank: 5, packages: []string{"vtpm/vtpmtest", "vtpm/vtpmtest/swtpm", "vtpm/front/fronttest", "vtpm/identity/identitytest"},
@@ -80,6 +81,8 @@ var rooms = []room{
 		},
 		imports: []string{"paravisor/config/configpb"},
 	},
+	{rank: 0, packages: []string{"diag/attest/claims"}},
+	{rank: 6, packages: []string{"diag/attest"}, imports: []string{"diag/*", "diag/attest/claims"}, narrow: true},
 	{rank: 6, packages: []string{"diag/diagpb", "diag/vsock", "diag/server", "diag/client"}, imports: []string{"diag/*"}},
 	{rank: 7, packages: []string{"initramfs/pvinit"}, imports: []string{"hcl/sys"}, narrow: true},
 	{rank: 7, packages: []string{"paravisor"}, imports: []string{"paravisor/*", "paravisor/chipset/*"}},
