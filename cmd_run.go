@@ -48,7 +48,8 @@ type runFlags struct {
 	commandLine           string
 	memory                string
 	logJSON               bool
-	traceExits, rawFaults bool
+	traceExits            bool
+	rawFaults, oracle     bool
 	accel, loader         string
 	disks                 []string
 	diskAdd, diskRemove   string
@@ -95,6 +96,7 @@ func runCommand() *cobra.Command {
 	s.BoolVar(&f.logJSON, "log-json", false, "write the log as JSON lines")
 	s.BoolVar(&f.traceExits, "trace-exits", false, "log every guest exit")
 	s.BoolVar(&f.rawFaults, "raw-faults", false, "let Keel, not KVM, execute the guest's accesses to devices, as beneath a TEE")
+	s.BoolVar(&f.oracle, "oracle", false, "as --raw-faults, and compare what Keel executes with what KVM does")
 	s.StringVar(&f.JSONReport, "json", "", "file for the run report")
 	s.DurationVar(&f.Timeout, "timeout", 0, "end the run after this time, for example 90s")
 	s.StringVar(&f.QEMU, "qemu", "", "QEMU binary (default qemu-system-x86_64 in PATH)")

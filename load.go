@@ -56,7 +56,8 @@ func (f *runFlags) load(ctx context.Context) error {
 		InitrdSize:  uint64(len(f.Initrd)),
 		LogJSON:     f.logJSON,
 		TraceExits:  f.traceExits,
-		RawFaults:   f.rawFaults,
+		RawFaults:   f.rawFaults || f.oracle,
+		Oracle:      f.oracle,
 		Disks:       configDisks(f.Disks),
 		TPM:         tpm,
 	})

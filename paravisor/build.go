@@ -49,10 +49,16 @@ type machine struct {
 	rsdp       x86.GPA
 	// tellsFrequency says that the guest learns from CPUID how fast its clock is.
 	tellsFrequency bool
+	oracle         bool // what Keel executes is compared
 }
 
 // build composes the machine on a partition.
-func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, tpm *tpm, log *slog.Logger) (*machine, error) {
+func build(partition, oracle hcl.Partition, memory *guestmem.Memory, c *config.Config, tpm *tpm, log *slog.Logger) (*machine, error) {
+	if oracle != nil {
+		if err := memory.Map(oracle); err != nil {
+			return nil, buildError(err)
+		}
+	}
 	if err := memory.Map(partition); err != nil {
 		return nil, buildError(err)
 	}
@@ -60,7 +66,7 @@ func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, t
 	if err != nil {
 		return nil, buildError(err)
 	}
-	m := &machine{memory: memory, tellsFrequency: cpuid.TellsFrequency(supported), disks: &disks{log: log}, tpm: tpm}
+	m := &machine{memory: memory, tellsFrequency: cpuid.TellsFrequency(supported), disks: &disks{log: log}, tpm: tpm, oracle: oracle != nil}
 	var pics *pic.PIC
 	var observe func(int, hcl.Exit)
 	if c.TraceExits {
@@ -74,7 +80,7 @@ func build(partition hcl.Partition, memory *guestmem.Memory, c *config.Config, t
 	}
 	m.guest, err = vtl.New(vtl.Config{
 		Partition: partition, VPs: c.VPs, Ports: &m.ports, Memory: &m.mmio,
-		RAM:    memory,
+		RAM: memory, Oracle: oracle,
 		ExtINT: func() irq.Vector { return pics.Acknowledge() },
 		// Firmware leaves all memory cacheable.
 		Firmware: func(vp hcl.VP) error {

@@ -143,6 +143,12 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 		}
 		return nil, err
 	}
+	var oracle hcl.Partition
+	if c.Oracle {
+		if oracle, err = env.Open(false); err != nil {
+			return nil, err
+		}
+	}
 	k := &keel{env: env, control: ctl, config: c}
 	memory, granule, err := allocate(c.Memory, env.Log)
 	if err != nil {
@@ -160,7 +166,7 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.machine, err = build(partition, memory, c, tpm, env.Log); err != nil {
+	if k.machine, err = build(partition, oracle, memory, c, tpm, env.Log); err != nil {
 		return nil, err
 	}
 	if ctls != nil {

@@ -2,6 +2,7 @@ package paravisor
 
 import (
 	"keel/diag/inspect"
+	"keel/vtl"
 )
 
 // Inspect writes the machine's parts.
@@ -9,6 +10,20 @@ func (m *machine) Inspect(f *inspect.Fields) {
 	if m.tpm != nil {
 		f.Node("tpm", m.tpm, "the guest's TPM")
 	}
+	if m.oracle {
+		f.Node("oracle", comparison(m.guest.Oracle()), "what Keel executed, compared with KVM")
+	}
+}
+
+// comparison is the node of the oracle.
+type comparison vtl.OracleStats
+
+// Inspect writes the counts and the first difference.
+func (c comparison) Inspect(f *inspect.Fields) {
+	f.Uint("compared", inspect.Private, inspect.Count, c.Compared, "instructions whose accesses and registers were compared")
+	f.Uint("skipped", inspect.Private, inspect.Count, c.Skipped, "instructions that were not, for sampling or because they did not complete in one go")
+	f.Uint("different", inspect.Private, inspect.Count, c.Different, "instructions that differed")
+	f.Text("first_difference", inspect.Private, c.First, "the first of them")
 }
 
 // Inspect writes the TPM's counters and those of its registers.

@@ -86,6 +86,7 @@ func (v *vp) emulate(e *hcl.Exit) error {
 		return err
 	}
 	state.Load(r, s)
+	v.oracle.begin(r)
 	result := v.emu.emulator.Step(state)
 	for n := 1; n < maxSteps && result.Outcome == x86emu.Continue && !result.SingleStep; n++ {
 		result = v.emu.emulator.Step(state)
@@ -97,6 +98,12 @@ func (v *vp) emulate(e *hcl.Exit) error {
 	state.Store(r)
 	if err := v.backend.SetRegisters(r); err != nil {
 		return err
+	}
+	if v.oracle != nil {
+		if err := v.oracle.end(s, r, result.Outcome == x86emu.Done && !result.SingleStep); err != nil {
+			return err
+		}
+		v.armed = 0 // the shadow VP may have taken the timer's signal
 	}
 	switch {
 	case result.Outcome == x86emu.Faulted:
@@ -159,10 +166,12 @@ func (physical) CompareAndSwap16(x86.GPA, [2]uint64, [2]uint64) (swapped, ok boo
 func (p physical) ReadMMIO(gpa x86.GPA, b []byte) {
 	e := hcl.Exit{Kind: hcl.ExitMMIO, GPA: gpa, Data: b}
 	p.v.mmio(&e)
+	p.v.oracle.note(gpa, b, false)
 }
 
 // WriteMMIO writes to a device.
 func (p physical) WriteMMIO(gpa x86.GPA, b []byte) {
+	p.v.oracle.note(gpa, b, true)
 	e := hcl.Exit{Kind: hcl.ExitMMIO, GPA: gpa, Data: b, Write: true}
 	p.v.mmio(&e)
 }

@@ -37,7 +37,19 @@ const latchAt = x86.GPA(0xd0000800)
 
 // rawGuest makes a guest of one VP whose exits are those of a script, with a program in
 // real mode at 1000h and DS over a device.
-func rawGuest(t *testing.T, code []byte, s script) (*Guest, *rawPartition, *latch, *guestmem.Memory) {
+func rawGuest(t *testing.T, code []byte, s script) (*Guest, *rawPartition, *latch) {
+	t.Helper()
+	p, l := &rawPartition{}, &latch{}
+	return newRawGuest(t, p, l, code, nil, s), p, l
+}
+
+// rawGuestWith makes such a guest with an oracle.
+func rawGuestWith(t *testing.T, code []byte, oracle hcl.Partition, s script) *Guest {
+	t.Helper()
+	return newRawGuest(t, &rawPartition{}, &latch{}, code, oracle, s)
+}
+
+func newRawGuest(t *testing.T, p *rawPartition, device *latch, code []byte, oracle hcl.Partition, s script) *Guest {
 	t.Helper()
 	ram, err := guestmem.New(2<<20, guestmem.Layout{LowTop: 2 << 20, HighBase: 1 << 32}, false)
 	if err != nil {
@@ -47,7 +59,7 @@ func rawGuest(t *testing.T, code []byte, s script) (*Guest, *rawPartition, *latc
 	if err := ram.WriteAt(0x1000, code); err != nil {
 		t.Fatal(err)
 	}
-	p := &rawPartition{fakePartition: fakePartition{vps: map[int]*fakeVP{}}}
+	p.vps = map[int]*fakeVP{}
 	p.scripts = map[int]script{0: func(vp *fakeVP, turn int) (hcl.Exit, error) {
 		if turn == 0 {
 			vp.regs.RIP, vp.regs.RFLAGS, vp.regs.RSP = 0x1000, 2, 0x8000
@@ -57,7 +69,7 @@ func rawGuest(t *testing.T, code []byte, s script) (*Guest, *rawPartition, *latc
 		}
 		return s(vp, turn)
 	}}
-	memory, device := &bus.Memory{}, &latch{}
+	memory := &bus.Memory{}
 	for _, r := range []struct {
 		name  string
 		first x86.GPA
@@ -68,7 +80,7 @@ func rawGuest(t *testing.T, code []byte, s script) (*Guest, *rawPartition, *latc
 		}
 	}
 	g, err := New(Config{
-		Partition: p, VPs: 1, Ports: &bus.Ports{}, Memory: memory, RAM: ram,
+		Partition: p, VPs: 1, Ports: &bus.Ports{}, Memory: memory, RAM: ram, Oracle: oracle,
 		ExtINT: func() irq.Vector { return 0x30 }, Firmware: func(hcl.VP) error { return nil },
 	})
 	if err != nil {
@@ -77,7 +89,7 @@ func rawGuest(t *testing.T, code []byte, s script) (*Guest, *rawPartition, *latc
 	if err := g.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return g, p, device, ram
+	return g
 }
 
 // fault is the exit of an access to the device.
@@ -112,7 +124,7 @@ func TestEmulate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var g *Guest
 			var l *latch
-			g, _, l, _ = rawGuest(t, tt.code, func(vp *fakeVP, turn int) (hcl.Exit, error) {
+			g, _, l = rawGuest(t, tt.code, func(vp *fakeVP, turn int) (hcl.Exit, error) {
 				if turn == 0 {
 					l.value = 0x1234
 					return fault, nil
@@ -128,7 +140,7 @@ func TestEmulate(t *testing.T) {
 
 // TestEmulateRefuses: what Keel cannot run ends the guest, and names the instruction.
 func TestEmulateRefuses(t *testing.T) {
-	g, _, _, _ := rawGuest(t, []byte{0x0f, 0xa2}, func(*fakeVP, int) (hcl.Exit, error) { return fault, nil }) // cpuid
+	g, _, _ := rawGuest(t, []byte{0x0f, 0xa2}, func(*fakeVP, int) (hcl.Exit, error) { return fault, nil }) // cpuid
 	if end := run(t, g); end.Kind != EndCrash || !strings.Contains(end.Message, "0f a2") {
 		t.Errorf("%+v", end)
 	}
@@ -136,7 +148,7 @@ func TestEmulateRefuses(t *testing.T) {
 
 // TestReserve: every page with a device faults raw, once.
 func TestReserve(t *testing.T) {
-	_, p, _, _ := rawGuest(t, nil, func(*fakeVP, int) (hcl.Exit, error) { return hcl.Exit{}, nil })
+	_, p, _ := rawGuest(t, nil, func(*fakeVP, int) (hcl.Exit, error) { return hcl.Exit{}, nil })
 	want := []bus.Range{{First: 0xfee00000, Size: 0x1000}, {First: 0xd0000000, Size: 0x1000}}
 	if len(p.reserved) != len(want) || p.reserved[0] != want[0] || p.reserved[1] != want[1] {
 		t.Errorf("%+v", p.reserved)
@@ -154,7 +166,7 @@ func TestReserve(t *testing.T) {
 func TestEmulateAllocates(t *testing.T) {
 	allocations := -1.0
 	var g *Guest
-	g, _, _, _ = rawGuest(t, []byte{0xa1, 0x10, 0x00}, func(vp *fakeVP, _ int) (hcl.Exit, error) {
+	g, _, _ = rawGuest(t, []byte{0xa1, 0x10, 0x00}, func(vp *fakeVP, _ int) (hcl.Exit, error) {
 		v := g.vps[0]
 		e := fault
 		allocations = testing.AllocsPerRun(100, func() {

@@ -38,6 +38,9 @@ type Config struct {
 	// RAM is the guest's memory, for instructions that Keel executes: those that reach
 	// devices where Partition is an hcl.RawFaults.
 	RAM *guestmem.Memory
+	// Oracle, unless it is nil, is an ordinary partition over the same memory, which runs
+	// what Keel executes once more.
+	Oracle hcl.Partition
 	// ExtINT acknowledges the 8259 pair and returns the vector that it names.
 	ExtINT func() irq.Vector
 	// Firmware sets registers that firmware would have set, on every VP after
@@ -60,6 +63,7 @@ type Guest struct {
 	tscHz   uint64
 	end     atomic.Pointer[End]
 	refused refusals
+	oracle  oracleStats
 }
 
 var _ apic.Env = (*Guest)(nil)

@@ -41,6 +41,7 @@ type vp struct {
 	broken  error  // of the substrate, in the middle of an exit
 	trace   trace
 	emu     *emulation // nil unless faults are raw
+	oracle  *oracle    // nil unless what Keel executes is compared
 	exits   [hcl.ExitKinds]atomic.Uint64
 }
 
@@ -65,6 +66,12 @@ func (v *vp) create(c hcl.VPConfig) error {
 	}
 	if v.backend, err = v.guest.config.Partition.NewVP(c); err != nil {
 		return err
+	}
+	if shadow := v.guest.config.Oracle; shadow != nil {
+		v.oracle = &oracle{stats: &v.guest.oracle}
+		if v.oracle.vp, err = shadow.NewVP(c); err != nil {
+			return err
+		}
 	}
 	cpus, err := sys.UsableCPUs()
 	v.crowded = len(v.guest.vps) > cpus

@@ -25,6 +25,7 @@ func fromProto(m *configpb.Config) (*Config, error) {
 		LogJSON:     m.GetLogJson(),
 		TraceExits:  m.GetTraceExits(),
 		RawFaults:   m.GetRawFaults(),
+		Oracle:      m.GetOracle(),
 	}
 	// The order decides which of several faults is reported.
 	checks := []func(*Config, *configpb.Config) error{

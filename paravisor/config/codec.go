@@ -63,6 +63,7 @@ func toProto(c *Config) *configpb.Config {
 		LogJson:     c.LogJSON,
 		TraceExits:  c.TraceExits,
 		RawFaults:   c.RawFaults,
+		Oracle:      c.Oracle,
 		Disks:       disksToProto(c.Disks),
 		Tpm:         tpmToProto(c.TPM),
 	}

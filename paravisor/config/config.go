@@ -50,6 +50,7 @@ type Config struct {
 	TraceExits  bool // log every guest exit
 	Disks       []Disk
 	TPM         *TPM // nil: the guest has none
+	Oracle      bool // with RawFaults: KVM runs what Keel executes once more, and both are compared
 	RawFaults   bool // Keel executes the guest's accesses to devices, as beneath a TEE
 }
 

@@ -262,7 +262,9 @@ type Config struct {
 	// TPM of the guest; absent when it has none.
 	Tpm *TPM `protobuf:"bytes,14,opt,name=tpm,proto3" json:"tpm,omitempty"`
 	// Keel executes the guest's accesses to devices, as beneath a TEE.
-	RawFaults     bool `protobuf:"varint,15,opt,name=raw_faults,json=rawFaults,proto3" json:"raw_faults,omitempty"`
+	RawFaults bool `protobuf:"varint,15,opt,name=raw_faults,json=rawFaults,proto3" json:"raw_faults,omitempty"`
+	// With raw_faults: compare what Keel executes with what KVM does.
+	Oracle        bool `protobuf:"varint,16,opt,name=oracle,proto3" json:"oracle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -391,6 +393,13 @@ func (x *Config) GetTpm() *TPM {
 func (x *Config) GetRawFaults() bool {
 	if x != nil {
 		return x.RawFaults
+	}
+	return false
+}
+
+func (x *Config) GetOracle() bool {
+	if x != nil {
+		return x.Oracle
 	}
 	return false
 }
@@ -564,7 +573,7 @@ var File_config_proto protoreflect.FileDescriptor
 
 const file_config_proto_rawDesc = "" +
 	"\n" +
-	"\fconfig.proto\x12\x0ekeel.config.v1\"\x8b\x04\n" +
+	"\fconfig.proto\x12\x0ekeel.config.v1\"\xa3\x04\n" +
 	"\x06Config\x12\x1d\n" +
 	"\n" +
 	"guest_name\x18\x01 \x01(\tR\tguestName\x12\x10\n" +
@@ -586,7 +595,8 @@ const file_config_proto_rawDesc = "" +
 	"\x05disks\x18\r \x03(\v2\x14.keel.config.v1.DiskR\x05disks\x12%\n" +
 	"\x03tpm\x18\x0e \x01(\v2\x13.keel.config.v1.TPMR\x03tpm\x12\x1d\n" +
 	"\n" +
-	"raw_faults\x18\x0f \x01(\bR\trawFaultsJ\x04\b\x03\x10\x04\"\xa0\x01\n" +
+	"raw_faults\x18\x0f \x01(\bR\trawFaults\x12\x16\n" +
+	"\x06oracle\x18\x10 \x01(\bR\x06oracleJ\x04\b\x03\x10\x04\"\xa0\x01\n" +
 	"\x03TPM\x12:\n" +
 	"\tinterface\x18\x01 \x01(\x0e2\x1c.keel.config.v1.TPMInterfaceR\tinterface\x12!\n" +
 	"\fstate_serial\x18\x02 \x01(\tR\vstateSerial\x12\x19\n" +

@@ -1,0 +1,165 @@
+package vtl
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"keel/hcl"
+	"keel/hcl/abi/x86"
+)
+
+// The oracle lets a second substrate run what Keel has executed: a shadow VP of an
+// ordinary partition over the same memory gets the registers from before, runs the one
+// instruction, and sees the same data from devices. Accesses and registers must agree.
+
+// The first comparedFirst instructions of a VP are compared, then one of comparedLater:
+// loading a VP's registers takes longer than most instructions.
+const (
+	comparedFirst = 500
+	comparedLater = 32
+)
+
+// maxAccesses bounds the accesses of an instruction that is compared.
+const maxAccesses = 64
+
+// maxKicks bounds how often a run of the shadow VP is disturbed.
+const maxKicks = 1000
+
+// access is one access to a device.
+type access struct {
+	gpa   x86.GPA
+	size  int
+	write bool
+	data  uint64
+}
+
+// oracle is the shadow of one VP.
+type oracle struct {
+	vp       hcl.VP
+	special  hcl.SpecialRegisters // that it has, once loaded
+	loaded   bool
+	before   hcl.Registers
+	accesses [maxAccesses]access
+	count    int // of accesses, also beyond the bound
+	faults   uint64
+	stats    *oracleStats
+}
+
+// oracleStats are those of a guest.
+type oracleStats struct {
+	compared, skipped, different atomic.Uint64
+	first                        atomic.Pointer[string]
+}
+
+// OracleStats counts what the oracle has seen.
+type OracleStats struct {
+	Compared  uint64 // instructions
+	Skipped   uint64 // for sampling, or because they did not complete in one go
+	Different uint64
+	First     string // difference, empty when there is none
+}
+
+// Oracle returns what the oracle has seen. Any goroutine may call it.
+func (g *Guest) Oracle() OracleStats {
+	s := OracleStats{Compared: g.oracle.compared.Load(), Skipped: g.oracle.skipped.Load(), Different: g.oracle.different.Load()}
+	if first := g.oracle.first.Load(); first != nil {
+		s.First = *first
+	}
+	return s
+}
+
+// begin notes the registers before an instruction.
+func (o *oracle) begin(r *hcl.Registers) {
+	if o != nil {
+		o.before, o.count = *r, 0
+	}
+}
+
+// note takes an access of the instruction.
+func (o *oracle) note(gpa x86.GPA, b []byte, write bool) {
+	if o == nil {
+		return
+	}
+	if o.count < maxAccesses {
+		o.accesses[o.count] = access{gpa, len(b), write, load(b)}
+	}
+	o.count++
+}
+
+// end compares an instruction that completed, or skips one that did not. The error means
+// that the substrate broke.
+func (o *oracle) end(s *hcl.SpecialRegisters, after *hcl.Registers, completed bool) error {
+	if o == nil {
+		return nil
+	}
+	o.faults++
+	if !completed || o.count > maxAccesses || o.faults > comparedFirst && o.faults%comparedLater != 0 {
+		o.stats.skipped.Add(1)
+		return nil
+	}
+	difference, err := o.compare(s, after)
+	if err != nil {
+		return err
+	}
+	o.stats.compared.Add(1)
+	if difference == "" {
+		return nil
+	}
+	difference = fmt.Sprintf("instruction at %#x: %s", o.before.RIP, difference)
+	o.stats.different.Add(1)
+	o.stats.first.CompareAndSwap(nil, &difference)
+	o.loaded = false
+	return o.vp.Reset() // it may be in the middle of something
+}
+
+// compare runs the instruction on the shadow VP and says what differs.
+func (o *oracle) compare(s *hcl.SpecialRegisters, after *hcl.Registers) (string, error) {
+	if !o.loaded || o.special != *s {
+		if err := o.vp.SetSpecialRegisters(s); err != nil {
+			return "", err
+		}
+		o.special, o.loaded = *s, true
+	}
+	if err := o.vp.SetRegisters(&o.before); err != nil {
+		return "", err
+	}
+	for i := range o.count {
+		want := &o.accesses[i]
+		e, err := o.run()
+		if err != nil {
+			return "", err
+		}
+		if e.Kind != hcl.ExitMMIO || e.GPA != want.gpa || len(e.Data) != want.size || e.Write != want.write ||
+			e.Write && load(e.Data) != want.data {
+			return fmt.Sprintf("access %d is %+v, Keel's %+v", i+1, e, *want), nil
+		}
+		if !e.Write {
+			store(e.Data, want.data)
+		}
+	}
+	// The next run completes the instruction and goes no further.
+	o.vp.Kick()
+	e, err := o.vp.Run()
+	if err != nil {
+		return "", err
+	}
+	if e.Kind != hcl.ExitKick {
+		return fmt.Sprintf("%+v follows %d accesses", e, o.count), nil
+	}
+	got, err := o.vp.Registers()
+	if err != nil || got == *after {
+		return "", err
+	}
+	return fmt.Sprintf("registers are %+v, Keel's %+v", got, *after), nil
+}
+
+// run enters the shadow VP until it leaves by itself. Kicks that come meanwhile are not
+// its own.
+func (o *oracle) run() (hcl.Exit, error) {
+	for n := 0; ; n++ {
+		e, err := o.vp.Run()
+		if err != nil || e.Kind != hcl.ExitKick || n == maxKicks {
+			return e, err
+		}
+	}
+}
