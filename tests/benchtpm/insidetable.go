@@ -56,5 +56,8 @@ func (r *results) insideTable(b *strings.Builder) {
 	}
 	p("\nA boot with a new TPM, which makes its keys and certificates then, comes to the guest's first instruction after %s ms (CRB) and %s ms (TIS), without a TPM after %s ms.",
 		report.Number(entry("crb")), report.Number(entry("tis")), report.Number(entry("off")))
+	if len(r.InsideFailures) > 0 {
+		p("%d boots of nested QEMU did not come to their end (`results.json` has their messages); a side without figures never did.", len(r.InsideFailures))
+	}
 	p("Nested QEMU has `kernel-irqchip=on`. Its firmware, qboot, measures nothing. swtpm runs as `%s`.", strings.Join(r.InsideCommand, " "))
 }

@@ -95,7 +95,7 @@ func run(ctx context.Context, f flags) error {
 		if err != nil {
 			return err
 		}
-		if r.Inside, err = g.measure(ctx, f.boots); err != nil {
+		if r.Inside, r.InsideFailures, err = g.measure(ctx, f.boots); err != nil {
 			return err
 		}
 		r.InsideCommand = peerqemu.SWTPM()

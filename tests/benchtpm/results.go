@@ -33,6 +33,8 @@ type results struct {
 	// Inside is what guests measured.
 	Inside        []insideSample `json:"inside,omitempty"`
 	InsideCommand []string       `json:"inside_swtpm_command,omitempty"`
+	// InsideFailures are boots of nested QEMU that did not come to their end.
+	InsideFailures []string `json:"inside_failures,omitempty"`
 }
 
 // commits are those of the worker's state that the operations made.
