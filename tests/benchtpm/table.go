@@ -79,7 +79,7 @@ func (r *results) method(b *strings.Builder) {
 	p := func(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
 	p("\n## How it is measured\n")
 	p("- The worker is the image's, in its sandbox, behind package `vtpm`: a time is that of one call of `Execute`, with both hops over the")
-	p("  socket pair, the volatile state that comes back, and the commit of permanent state to a sealed store in a file. swtpm runs as")
+	p("  socket pair, the volatile state that comes back where the command changed it (a PCR_Extend is repeated instead), and the commit of permanent state to a sealed store in a file. swtpm runs as")
 	p("  `%s`; a time is one write to its socket and the reading of the response. Sockets of both block.", strings.Join(r.Command, " "))
 	p("- Both have the same engine, libtpms: the worker that of libtpms-dev, swtpm that of libtpms0. swtpm loses its volatile state when it dies, and the last writes when the host does:")
 	p("  it renames a file, unsealed, and does not wait for the disk. The worker's state is sealed and synced. Both states lie in `%s`.", r.States)
