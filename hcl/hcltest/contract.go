@@ -98,7 +98,7 @@ var contract = []struct {
 		m.wantOut(0x70, 13) // #GP
 	}},
 	{"exception", func(m *machine) {
-		m.start(0xb0, 0x01, 0xe6, 0x10, 0xf4) // mov al,1; out 10h,al; hlt
+		m.start(0xb0, 0x01, 0xe6, 0x10, 0xf4)                      // mov al,1; out 10h,al; hlt
 		if err := m.vp.InjectException(13, 0, false); err != nil { // #GP, which has no code in real mode
 			m.t.Fatal(err)
 		}
