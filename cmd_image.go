@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 
@@ -14,7 +13,7 @@ import (
 
 func imageCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Make and read images"}
-	cmd.AddCommand(imageBuildCommand(), imageShowCommand())
+	cmd.AddCommand(imageBuildCommand(), imageShowCommand(), imageMeasureCommand(), imageSignCommand(), imageVerifyCommand())
 	return cmd
 }
 
@@ -67,12 +66,7 @@ func imageShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(summary)
-			}
-			return summary.Describe(cmd.OutOrStdout())
+			return write(cmd.OutOrStdout(), asJSON, summary)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

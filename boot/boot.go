@@ -1,6 +1,7 @@
 // Package boot makes and reads Keel's images: it composes shim, VTL2 kernel and
 // initramfs into one IGVM file, checks such files, and derives from one the PVH
-// ELF that hosts without an IGVM loader can start.
+// ELF that hosts without an IGVM loader can start. It measures images as hardware
+// would, signs them, and compares evidence with them.
 package boot
 
 import (
@@ -12,6 +13,7 @@ import (
 	"keel/boot/handoff"
 	"keel/boot/igvm"
 	"keel/boot/layout"
+	"keel/boot/measure"
 	"keel/boot/shim"
 )
 
@@ -57,6 +59,18 @@ func badImage(cause, remedy string, err error) error {
 // remedyBuild is what helps against every image file that cannot be used.
 const remedyBuild = "build it again with `keel image build`"
 
+// snpPolicy is the guest policy of Keel's images on SNP. KVM itself needs firmware
+// of ABI 1.51. Only a debug image lets the host read the memory.
+func snpPolicy(debug bool) measure.SNPPolicy {
+	return measure.SNPPolicy{ABIMajor: 1, ABIMinor: 51, SMT: true, Debug: debug}
+}
+
+// tdxPolicy is the same on TDX. A page that the host takes away must stop the TD:
+// Linux has no use for a #VE at any instruction.
+func tdxPolicy(debug bool) measure.TDXPolicy {
+	return measure.TDXPolicy{Debug: debug, SEPTVEDisable: true}
+}
+
 // Build composes the image and writes it to opts.Out. The same options and the
 // same compiler give the same bytes. A kernel or initramfs that cannot be used
 // is a *handoff.Failure with OutcomeBadImage.
@@ -79,11 +93,18 @@ func Build(opts Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	img, err := layout.Compose(layout.Input{Shim: sh, Kernel: k, Initramfs: initramfs, Cmdline: opts.Cmdline, Debug: opts.Debug})
+	img, err := layout.Compose(layout.Input{
+		Shim: sh, Kernel: k, Initramfs: initramfs, Cmdline: opts.Cmdline, Debug: opts.Debug,
+		SNP: new(snpPolicy(opts.Debug).Word()), TDX: new(tdxPolicy(opts.Debug).Word()),
+	})
 	if err != nil {
 		return Result{}, badImage("image", "change kernel, initramfs or command line", err)
 	}
-	file, err := igvm.Write(img.IGVM())
+	f, err := img.IGVM()
+	if err != nil {
+		return Result{}, err
+	}
+	file, err := igvm.Write(f)
 	if err != nil {
 		return Result{}, err
 	}

@@ -130,7 +130,7 @@ func TestOpenAndDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Cmdline != o.Cmdline || !s.Debug || s.Architecture != "x64" || s.Headers["VP_CONTEXT"] != 1 || s.Bytes != res.IGVMBytes {
+	if s.Cmdline != o.Cmdline || !s.Debug || s.Architecture != "x64" || s.Headers["VP_CONTEXT"] != 2 || s.Bytes != res.IGVMBytes {
 		t.Errorf("%+v", s)
 	}
 	last := uint64(0)
@@ -144,7 +144,7 @@ func TestOpenAndDescribe(t *testing.T) {
 	if err := s.Describe(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"native", "debug", s.Digest, "initramfs", "PAGE_DATA", `"console=ttyS0"`} {
+	for _, want := range []string{"native, snp, tdx", "abi=1.51,smt,debug", "debug,sept-ve-disable", "kind           debug", s.Digest, "initramfs", "PAGE_DATA", `"console=ttyS0"`} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("text lacks %q", want)
 		}

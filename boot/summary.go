@@ -20,6 +20,8 @@ type Summary struct {
 	FormatVersion uint32            `json:"format_version"`
 	Architecture  string            `json:"architecture"`
 	Platforms     []string          `json:"platforms"`
+	Policies      []Policy          `json:"policies,omitempty"` // of the platforms that have one
+	IDBlock       *IDBlock          `json:"id_block,omitempty"` // SNP, when the image is signed
 	Debug         bool              `json:"debug"`
 	Digest        string            `json:"digest"` // hexadecimal SHA-256 over the pages
 	Cmdline       string            `json:"cmdline"`
@@ -38,25 +40,36 @@ type Region struct {
 // of another architecture or one without Keel's pages is a *handoff.Failure
 // with OutcomeBadImage.
 func Open(path string) (*Summary, error) {
-	b, err := readImage(path)
+	src, err := load(path)
 	if err != nil {
 		return nil, err
 	}
-	f, img, err := read("image "+path, b)
-	if err != nil {
-		return nil, err
-	}
+	f, img := src.file, src.image
 	s := &Summary{
-		Path: path, Bytes: int64(len(b)), FormatVersion: f.Version, Architecture: f.Arch.String(),
+		Path: path, Bytes: int64(src.bytes), FormatVersion: f.Version, Architecture: f.Arch.String(),
 		Debug: img.Info.Flags&handoff.FlagDebug != 0, Digest: hex.EncodeToString(img.Info.Digest[:]),
 		Cmdline: img.Cmdline(), Headers: map[string]int{},
 		Entry: map[string]string{"igvm": fmt.Sprintf("%#x", img.Info.IGVMEntry), "pvh": fmt.Sprintf("%#x", img.Info.PVHEntry)},
 	}
 	for _, h := range f.Headers {
 		s.Headers[h.Type().String()]++
-		if p, ok := h.(*igvm.SupportedPlatform); ok {
-			s.Platforms = append(s.Platforms, p.Platform.String())
+		switch h := h.(type) {
+		case *igvm.SupportedPlatform:
+			s.Platforms = append(s.Platforms, h.Platform.String())
+		case *igvm.SNPIDBlock:
+			// Whether it holds depends on the digest.
+			r, err := src.measure(igvm.PlatformSNP, false)
+			if err != nil {
+				return nil, err
+			}
+			s.IDBlock = idBlock(r)
 		}
+	}
+	if i := &img.Isolation; i.Has(igvm.PlatformSNP) {
+		s.Policies = append(s.Policies, policy(igvm.PlatformSNP, i.SNPPolicy))
+	}
+	if i := &img.Isolation; i.Has(igvm.PlatformTDX) {
+		s.Policies = append(s.Policies, policy(igvm.PlatformTDX, i.TDXPolicy))
 	}
 	for _, r := range img.Regions() {
 		s.Regions = append(s.Regions, Region(r))
@@ -81,20 +94,28 @@ func readImage(path string) ([]byte, error) {
 	return b, nil
 }
 
+// notYet is what a reader of the list of platforms must know.
+const notYet = "snp and tdx are for measuring and for the emulated TEE: the shim does not run on their hardware yet"
+
 // Describe writes the summary as text for a human.
 func (s *Summary) Describe(w io.Writer) error {
 	kind := "release"
 	if s.Debug {
 		kind = "debug"
 	}
-	var b strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-14s "+format+"\n", append([]any{name}, args...)...)
-	}
+	var t table
+	line := t.line
 	line("file", "%s", s.Path)
 	line("size", "%d bytes", s.Bytes)
 	line("format", "IGVM version %d, %s", s.FormatVersion, s.Architecture)
 	line("platforms", "%s", strings.Join(s.Platforms, ", "))
+	for _, p := range s.Policies {
+		line("policy "+p.Platform, "%s (%s)", p.Text, p.Word)
+	}
+	if len(s.Policies) > 0 {
+		line("", "%s", notYet)
+		s.IDBlock.describe(&t)
+	}
 	line("kind", "%s", kind)
 	line("digest", "sha256:%s", s.Digest)
 	line("command line", "%q", s.Cmdline)
@@ -115,6 +136,5 @@ func (s *Summary) Describe(w io.Writer) error {
 		}
 		line(name, "%6d  %s", s.Headers[n], n)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return t.flush(w)
 }

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"keel/boot/handoff"
+	"keel/boot/igvm"
 	"keel/boot/shim"
 	"keel/hcl/abi/x86"
 )
@@ -22,8 +24,9 @@ type Page struct {
 // Image is a composed image: its pages in ascending order, without the
 // parameter areas, which are the host's to fill.
 type Image struct {
-	Info  Info
-	Pages []Page
+	Info      Info
+	Isolation Isolation // zero for an image of the native platform alone
+	Pages     []Page    // as the native platform loads them
 }
 
 // Region is a named piece of an image's address space.
@@ -39,6 +42,7 @@ type Input struct {
 	Initramfs []byte
 	Cmdline   string
 	Debug     bool
+	SNP, TDX  *uint64 // guest policy of the platform; nil leaves the platform out
 }
 
 // Pages of the control region, apart from the shim.
@@ -134,6 +138,7 @@ func Compose(in Input) (*Image, error) {
 	// One page each, so that all tools measure them alike (IGVM measurers differ
 	// on areas of several pages).
 	info.ParamMap, info.ParamVP, info.ParamHost = b.reserve(1), b.reserve(1), b.reserve(1)
+	img.Isolation.place(b, &in)
 	info.Control = span(InfoGPA, b.next)
 	if err := placePayload(b, in); err != nil {
 		return nil, err
@@ -182,6 +187,9 @@ func (img *Image) seal() error {
 	img.Info.Digest = [32]byte{}
 	page, err := img.Info.encode()
 	if err != nil {
+		return err
+	}
+	if err := img.Isolation.put(page); err != nil {
 		return err
 	}
 	img.Pages = slices.Insert(img.Pages, 0, Page{InfoGPA, page})
@@ -252,7 +260,13 @@ func (img *Image) Regions() []Region {
 	if i.Initrd.Size > 0 {
 		r = append(r, Region{"initramfs", i.Initrd})
 	}
-	slices.SortStableFunc(r, func(a, b Region) int { return int(int64(a.Span.Start - b.Span.Start)) })
+	if s := &img.Isolation; s.Has(igvm.PlatformSNP) {
+		r = append(r, page("SNP entry", s.SNPEntry), page("SNP CPUID", s.CPUID), page("SNP secrets", s.Secrets))
+	}
+	if img.Isolation.Has(igvm.PlatformTDX) {
+		r = append(r, page("TDX reset vector", img.Isolation.TDXEntry))
+	}
+	slices.SortStableFunc(r, func(a, b Region) int { return cmp.Compare(a.Span.Start, b.Span.Start) })
 	return r
 }
 

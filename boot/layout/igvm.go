@@ -9,10 +9,6 @@ import (
 	"keel/hcl/abi/x86"
 )
 
-// nativeMask is the compatibility mask of the native platform; SNP and TDX will
-// take the next bits.
-const nativeMask = 1
-
 // Indices of the parameter areas.
 const (
 	areaMap = iota
@@ -20,40 +16,71 @@ const (
 	areaHost
 )
 
-// IGVM emits the image as an IGVM file for the native platform. The host's
-// command line has no COMMAND_LINE header: QEMU refuses files that have one.
-func (img *Image) IGVM() *igvm.File {
-	info := &img.Info
+// zeroPage is the data of pages without contents. A page without data in the file
+// is zeroed by firmware with some loaders and measured as zeros with others; one
+// that the file stores is the same to all, and the file holds it once.
+var zeroPage = make([]byte, igvm.PageSize)
+
+// IGVM emits the image as an IGVM file: the native platform, and those of
+// Isolation. All load the same pages, apart from the first, which names the
+// platform, and from their entries. The host's command line has no COMMAND_LINE
+// header: QEMU refuses files that have one.
+func (img *Image) IGVM() (*igvm.File, error) {
+	info, iso, all := &img.Info, &img.Isolation, img.masks()
 	// Version 2, because only there the native platform has a VP context.
 	f := &igvm.File{Version: 2, Arch: igvm.ArchX64, PageSize: igvm.PageSize}
 	add := func(h ...igvm.Header) { f.Headers = append(f.Headers, h...) }
-	add(&igvm.SupportedPlatform{Mask: nativeMask, Platform: igvm.PlatformNative, Version: 1},
-		&igvm.RequiredMemory{GPA: InfoGPA, Mask: nativeMask, Bytes: uint32(info.Control.Size)},
-		&igvm.RequiredMemory{GPA: x86.GPA(info.Kernel.Start), Mask: nativeMask, Bytes: uint32(info.Kernel.Size)})
-	// Areas are declared first and inserted behind the pages: a measurement
-	// then begins with what was measured.
+	add(&igvm.SupportedPlatform{Mask: nativeMask, Platform: igvm.PlatformNative, Version: 1})
+	if iso.Has(igvm.PlatformSNP) {
+		add(&igvm.SupportedPlatform{Mask: snpMask, Platform: igvm.PlatformSNP, Version: 1})
+	}
+	if iso.Has(igvm.PlatformTDX) {
+		add(&igvm.SupportedPlatform{Mask: tdxMask, Platform: igvm.PlatformTDX, Version: 1})
+	}
+	if iso.Has(igvm.PlatformSNP) {
+		add(&igvm.GuestPolicy{Mask: snpMask, Policy: iso.SNPPolicy})
+	}
+	if iso.Has(igvm.PlatformTDX) {
+		add(&igvm.GuestPolicy{Mask: tdxMask, Policy: iso.TDXPolicy})
+	}
+	add(&igvm.RequiredMemory{GPA: InfoGPA, Mask: all, Bytes: uint32(info.Control.Size)},
+		&igvm.RequiredMemory{GPA: x86.GPA(info.Kernel.Start), Mask: all, Bytes: uint32(info.Kernel.Size)})
 	for i := range info.params() {
 		add(&igvm.ParameterArea{Size: igvm.PageSize, Index: uint32(i)})
 	}
 	add(&igvm.Parameter{Kind: igvm.TypeMemoryMap, Index: areaMap}, &igvm.Parameter{Kind: igvm.TypeVPCount, Index: areaVP})
-	for _, p := range img.Pages {
-		add(&igvm.PageData{GPA: p.GPA, Mask: nativeMask, Data: p.Data})
-	}
+	// In front of the pages: QEMU inserts an area at once, but loads a page when
+	// it has seen the next, and a measurement counts what is loaded first.
 	for i, g := range info.params() {
-		add(&igvm.ParameterInsert{GPA: g, Mask: nativeMask, Index: uint32(i)})
+		add(&igvm.ParameterInsert{GPA: g, Mask: all, Index: uint32(i)})
+	}
+	own, err := img.own()
+	if err != nil {
+		return nil, err
+	}
+	add(own...)
+	for _, p := range img.Pages[1:] {
+		data := p.Data
+		if data == nil {
+			data = zeroPage
+		}
+		add(&igvm.PageData{GPA: p.GPA, Mask: all, Data: data})
 	}
 	// Last, as hosts that start the VP on seeing it demand.
+	if iso.Has(igvm.PlatformSNP) {
+		add(&igvm.VPContext{GPA: vmsaGPA, Mask: snpMask, Data: img.snpContext().Bytes()})
+	}
 	add(&igvm.VPContext{Mask: nativeMask, Data: info.context().Bytes()})
-	return f
+	return f, nil
 }
 
 func foreign(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrForeign, fmt.Sprintf(format, args...))
 }
 
-// FromIGVM takes the native image out of a file that Read accepted, and checks
-// that it is one of Keel's, whole and unchanged: what the file loads is what the
-// digest in its first page covers.
+// FromIGVM takes the image out of a file that Read accepted, and checks that it is
+// one of Keel's, whole and unchanged: what the native platform loads is what the
+// digest in its first page covers, and what the others load follows from it.
 func FromIGVM(f *igvm.File) (*Image, error) {
 	img := &Image{}
 	mask := uint32(0)
@@ -76,7 +103,11 @@ func FromIGVM(f *igvm.File) (*Image, error) {
 		if n := len(img.Pages); n > 0 && img.Pages[n-1].GPA >= p.GPA {
 			return nil, foreign("page at %#x out of order", p.GPA)
 		}
-		img.Pages = append(img.Pages, Page{p.GPA, p.Data})
+		data := p.Data
+		if isZero(data) {
+			data = nil
+		}
+		img.Pages = append(img.Pages, Page{p.GPA, data})
 	}
 	if len(img.Pages) == 0 || img.Pages[0].GPA != InfoGPA || img.Pages[0].Data == nil {
 		return nil, foreign("no page at %#x", InfoGPA)
@@ -86,13 +117,19 @@ func FromIGVM(f *igvm.File) (*Image, error) {
 		return nil, err
 	}
 	img.Info = *info
+	if img.Isolation, err = parseIsolation(img.Pages[0].Data, info.Control); err != nil {
+		return nil, err
+	}
 	if err := img.checkPlaces(); err != nil {
 		return nil, err
 	}
 	if d := img.digest(); d != info.Digest {
 		return nil, fmt.Errorf("%w: %x computed, %x in the image", ErrDigest, d, info.Digest)
 	}
-	return img, img.checkRest(f, mask)
+	if err := img.checkRest(f, mask); err != nil {
+		return nil, err
+	}
+	return img, img.checkIsolated(f)
 }
 
 // checkPlaces asserts that everything that is loaded lies in the regions that the

@@ -212,7 +212,7 @@ func TestIdentityMap(t *testing.T) {
 
 func TestIGVMRoundTrip(t *testing.T) {
 	img := compose(t, bzImage(1<<20), bytes.Repeat([]byte{7}, 100000))
-	b, err := igvm.Write(img.IGVM())
+	b, err := igvm.Write(emit(t, img))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,12 +263,21 @@ func TestFromIGVMRefuses(t *testing.T) {
 		{"insert moved", func(f *igvm.File) { last[*igvm.ParameterInsert](f).GPA = InfoGPA }, ErrForeign},
 	}
 	for _, tt := range tests {
-		f := compose(t, bzImage(1<<20), nil).IGVM()
+		f := emit(t, compose(t, bzImage(1<<20), nil))
 		tt.edit(f)
 		if _, err := FromIGVM(f); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 		}
 	}
+}
+
+func emit(tb testing.TB, img *Image) *igvm.File {
+	tb.Helper()
+	f, err := img.IGVM()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return f
 }
 
 func last[T igvm.Header](f *igvm.File) T {
