@@ -19,7 +19,7 @@ func (r *RMP) Unsmash(gpa x86.GPA) uint32 {
 	}
 	pages := r.own(gpa)
 	first := pages[0].Load()
-	if e := entry(first); !e.usable() || e&vmsa != 0 {
+	if e := entry(first); !e.usable() || e&vmsaPage != 0 {
 		return snp.SP_INVALID_PAGE_STATE
 	}
 	for i := range pages {
@@ -41,7 +41,7 @@ func (r *RMP) Launch(gpa x86.GPA, size PageSize, permissions [snp.VMPLS - 1]uint
 	}
 	set := validated
 	if isVMSA {
-		set |= vmsa
+		set |= vmsaPage
 	}
 	for i, p := range permissions {
 		if p&^snp.RMP_ALL != 0 {

@@ -93,9 +93,9 @@ func (r *RMP) rmpadjust(vmpl uint8, gpa x86.GPA, size PageSize, target, permissi
 	}
 	e = e.with(target, permissions)
 	if vmpl == snp.VMPL0 {
-		e &^= vmsa
+		e &^= vmsaPage
 		if setVMSA {
-			e |= vmsa
+			e |= vmsaPage
 		}
 	}
 	r.store(g, gpa, e)
@@ -134,7 +134,7 @@ func (r *RMP) rmpquery(vmpl uint8, gpa x86.GPA, target uint8) (Query, Result) {
 	if e&validated == 0 {
 		return Query{}, Result{Fault: notValidated}
 	}
-	q := Query{Permissions: e.permissions(target), VMSA: e&vmsa != 0}
+	q := Query{Permissions: e.permissions(target), VMSA: e&vmsaPage != 0}
 	if e&large != 0 {
 		q.Size = snp.RMP_PG_SIZE_2M
 	}

@@ -51,13 +51,3 @@ func prepare(tb testing.TB, r *RMP, gpa x86.GPA, size PageSize, validate bool, p
 func npf(bits uint64) Fault {
 	return Fault{FaultNPF, snp.NPF_P | snp.NPF_US | snp.NPF_RMP | snp.NPF_ENC | snp.NPF_FINAL | bits}
 }
-
-// decode reads a save area, over one that held something else.
-func decode(tb testing.TB, page []byte) SaveArea {
-	tb.Helper()
-	s := SaveArea{VMPL: 9, CPL: 9, SVME: true, XCR0: 9, MXCSR: 9}
-	if err := s.Decode(page); err != nil {
-		tb.Fatal(err)
-	}
-	return s
-}

@@ -51,7 +51,7 @@ const (
 	assigned  entry = 1 << 0
 	validated entry = 1 << 1
 	large     entry = 1 << 2 // Page_Size is 2 MiB: the region's word holds the state
-	vmsa      entry = 1 << 3
+	vmsaPage  entry = 1 << 3
 	inUse     entry = 1 << 4 // a VP runs from this VMSA (§15.36.12)
 	immutable entry = 1 << 5
 
@@ -181,7 +181,7 @@ func (r *RMP) Page(gpa x86.GPA) (Page, bool) {
 	e := r.lookup(gpa)
 	p := Page{
 		Assigned: e&assigned != 0, Validated: e&validated != 0, Large: e&large != 0,
-		VMSA: e&vmsa != 0, InUse: e&inUse != 0, Immutable: e&immutable != 0,
+		VMSA: e&vmsaPage != 0, InUse: e&inUse != 0, Immutable: e&immutable != 0,
 	}
 	for vmpl := range p.Permissions {
 		p.Permissions[vmpl] = e.permissions(uint8(vmpl))

@@ -14,7 +14,7 @@ func (r *RMP) EnterVMSA(gpa x86.GPA) bool {
 	g := r.lock(gpa)
 	defer g.mu.Unlock()
 	e := r.lookup(gpa)
-	if !e.usable() || e&(vmsa|large) != vmsa {
+	if !e.usable() || e&(vmsaPage|large) != vmsaPage {
 		r.stats.add(countInvalid)
 		return false
 	}

@@ -12,3 +12,9 @@ func TestBackendContract(t *testing.T) {
 	t.Parallel()
 	harness.InVTL2(t, root, "keel/hcl/kvm", nil, []string{"TestContract", "TestRawContract"})
 }
+
+// TestSNPContract runs it for the guest of an emulated SNP machine, at a lower VMPL.
+func TestSNPContract(t *testing.T) {
+	t.Parallel()
+	harness.InVTL2(t, root, "keel/hcl/snp", nil, []string{"TestContract", "TestMachine"})
+}

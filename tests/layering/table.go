@@ -43,8 +43,9 @@ var rooms = []room{
 
 	{rank: 1, packages: []string{"hcl/sys"}, imports: []string{"hcl/abi/*"}},
 	{rank: 2, packages: []string{"hcl"}, imports: []string{"hcl/abi/*"}},
-	{rank: 3, packages: []string{"hcl/kvm", "hcl/mshv", "hcl/snp", "hcl/tdx", "hcl/vfio"}, imports: []string{"hcl", "hcl/sys", "hcl/abi/*", "hcl/pci"}},
-	{rank: 3, packages: []string{"hcl/emutee", "hcl/hcltest"}, imports: []string{"hcl", "hcl/abi/*"}},
+	{rank: 3, packages: []string{"hcl/kvm", "hcl/mshv", "hcl/snp", "hcl/tdx", "hcl/vfio"}, imports: []string{"hcl", "hcl/sys", "hcl/abi/*", "hcl/pci", "hcl/snp/vmsa"}},
+	{rank: 3, packages: []string{"hcl/emutee", "hcl/hcltest"}, imports: []string{"hcl", "hcl/abi/*", "hcl/snp/vmsa"}},
+	{rank: 3, packages: []string{"hcl/snp/vmsa"}, imports: []string{"hcl", "hcl/abi/*"}},
 	{rank: 3, packages: []string{"hcl/emutee/tdxmodule"}, imports: []string{"hcl", "hcl/abi/*"}},
 	{rank: 3, packages: []string{"hcl/emutee/evidence"}, imports: []string{"hcl", "hcl/abi/*"}},
 	{rank: 3, packages: []string{"hcl/pci/pcitest"}, imports: []string{"hcl/pci"}},

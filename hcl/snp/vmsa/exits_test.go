@@ -1,4 +1,4 @@
-package emutee
+package vmsa
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 
 	"keel/hcl"
 	"keel/hcl/abi/snp"
-	"keel/hcl/abi/x86"
 )
 
 // TestExits: what exits of SVM (APM vol. 2 appendix C, §15.10.2, §15.11,
@@ -178,29 +177,6 @@ func TestEveryKind(t *testing.T) {
 		var buffer [4]byte
 		if got, ok := s.HCLExit(&buffer); !ok || got.Kind != kind {
 			t.Errorf("%v came back as %v", kind, got.Kind)
-		}
-	}
-}
-
-// TestSetFault: §15.36.9 and §15.36.10.
-func TestSetFault(t *testing.T) {
-	r := newRMP(t)
-	prepare(t, r, page0, k4, true)
-	prepare(t, r, 0x1000, k4, false)
-	for _, c := range []struct {
-		fault Fault
-		gpa   x86.GPA
-		want  ExitInfo
-		ok    bool
-	}{
-		{r.Check(page0, Write, 2), page0 + 8, ExitInfo{Code: 0x400, Info1: 0x1580000007, Info2: 8}, true},
-		{r.Check(0x1000, 0, 0), 0x1000, ExitInfo{Code: 0x404, Info2: 0x1000}, true},
-		{Fault{}, 0, ExitInfo{}, false},
-		{Fault{Kind: FaultGP}, 0, ExitInfo{}, false},
-	} {
-		s := runnable()
-		if ok := s.SetFault(c.fault, c.gpa); ok != c.ok || s.Exit != c.want {
-			t.Errorf("%+v: %v %+v (%#x), want %v %+v", c.fault, ok, s.Exit, s.Exit.Info1, c.ok, c.want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package emutee
+package vmsa
 
 import (
 	"encoding/binary"

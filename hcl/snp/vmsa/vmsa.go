@@ -1,4 +1,10 @@
-package emutee
+// Package vmsa reads and writes the save area of an SEV-SNP guest's VP (VMSA), for
+// those who run a VP from one and for those who emulate that. It judges a save area
+// as VMRUN does, and ties the exits of SVM to those of package hcl.
+//
+// Specification: AMD64 Architecture Programmer's Manual (APM) vol. 2, the sections
+// that are named, and appendices B and C.
+package vmsa
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package emutee
+package vmsa
 
 import (
 	"encoding/binary"
@@ -121,20 +121,6 @@ func (s *SaveArea) SetExit(e *hcl.Exit, nrip uint64) bool {
 	case hcl.ExitMemoryFault:
 		s.Exit.Info1, s.Exit.Info2 = e.Value, uint64(e.GPA)
 	default:
-	}
-	return true
-}
-
-// SetFault stores a fault of Check or of an instruction on the RMP, and returns
-// false for a fault that is the guest's own business, #GP.
-func (s *SaveArea) SetFault(f Fault, gpa x86.GPA) bool {
-	switch f.Kind {
-	case FaultNPF:
-		s.Exit = ExitInfo{Code: snp.EXIT_NPF, Info1: f.Code, Info2: uint64(gpa)}
-	case FaultVC: // reflected (§15.36.9)
-		s.Exit = ExitInfo{Code: f.Code, Info2: uint64(gpa)}
-	default:
-		return false
 	}
 	return true
 }

@@ -1,0 +1,106 @@
+package snp
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"keel/hcl"
+	"keel/hcl/abi/x86"
+)
+
+// Partition is a guest at VMPL2. Every access to what is not its memory is an
+// hcl.ExitMemoryFault.
+type Partition struct {
+	hw Hardware
+
+	mu    sync.Mutex // orders changes of the memory's state
+	ram   []*memory
+	taken map[int]bool // VPs
+
+	// epoch changes with the memory's state: a fault that is older may be out of date.
+	epoch atomic.Uint64
+	stats counters
+}
+
+var _ hcl.RawFaults = (*Partition)(nil)
+
+// Open makes a partition on a machine, which it closes when it is closed.
+func Open(hw Hardware) (*Partition, error) {
+	if hw == nil {
+		return nil, fmt.Errorf("%w: no machine", ErrOpen)
+	}
+	return &Partition{hw: hw, taken: map[int]bool{}}, nil
+}
+
+// maxRange bounds addresses: those that a processor has.
+const maxRange = 1 << 52
+
+// wholePages checks a range.
+func wholePages(gpa x86.GPA, length uint64) error {
+	if (uint64(gpa)|length)%x86.PageSize != 0 || length == 0 || length > maxRange || uint64(gpa) > maxRange-length {
+		return fmt.Errorf("%w: %#x+%#x is not whole pages", ErrMemory, gpa, length)
+	}
+	return nil
+}
+
+// MapMemory makes memory, Keel's mapping of it, the guest's RAM. Its pages are accepted
+// when they are first used: by the guest without more ado, by Keel through Accept.
+func (p *Partition) MapMemory(gpa x86.GPA, m []byte) error {
+	if err := wholePages(gpa, uint64(len(m))); err != nil {
+		return err
+	}
+	if gpa+x86.GPA(len(m)) > virtualTOM {
+		return fmt.Errorf("%w: %#x+%#x lies beyond the private memory, which ends at %#x", ErrMemory, gpa, len(m), virtualTOM)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.ram {
+		if gpa < r.end() && r.first < gpa+x86.GPA(len(m)) {
+			return fmt.Errorf("%w: %#x+%#x: there is memory at %#x", ErrMemory, gpa, len(m), r.first)
+		}
+	}
+	if err := p.hw.MapMemory(gpa, m); err != nil {
+		return fmt.Errorf("%w: %w", ErrMemory, err)
+	}
+	p.ram = append(p.ram, newMemory(gpa, uint64(len(m))))
+	return nil
+}
+
+// Reserve makes a range that has no memory one of an emulated device.
+func (p *Partition) Reserve(gpa x86.GPA, length uint64) error {
+	if err := wholePages(gpa, length); err != nil {
+		return err
+	}
+	return p.hw.Reserve(gpa, length)
+}
+
+// TSCHz is the frequency of the guest's time stamp counter.
+func (p *Partition) TSCHz() uint64 { return p.hw.TSCHz() }
+
+// SupportedCPUID lists what a guest can be given.
+func (p *Partition) SupportedCPUID() ([]hcl.CPUIDEntry, error) { return p.hw.SupportedCPUID() }
+
+// Close ends the partition and its machine.
+func (p *Partition) Close() error {
+	if p.hw == nil {
+		return nil
+	}
+	err := p.hw.Close()
+	p.hw = nil
+	return err
+}
+
+// take claims the index of a VP.
+func (p *Partition) take(index int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if index < 0 || p.taken[index] {
+		return fmt.Errorf("%w %d: no such number, or taken", ErrVP, index)
+	}
+	p.taken[index] = true
+	return nil
+}
+
+var errRefused = errors.New("refused")

@@ -1,0 +1,124 @@
+package snp
+
+import (
+	"keel/hcl"
+	"keel/hcl/abi/snp"
+	"keel/hcl/abi/x86"
+	"keel/hcl/snp/vmsa"
+)
+
+// features are the SEV_FEATURES of a VMSA (APM vol. 2 table B-4): private memory without
+// a C bit in the guest's page tables, exits in place of #VC, interrupts from Keel alone,
+// debug registers that hardware switches, and an exit when the guest takes interrupts.
+const features = snp.SEV_FEATURE_SNP_ACTIVE | snp.SEV_FEATURE_VTOM | snp.SEV_FEATURE_REFLECT_VC |
+	snp.SEV_FEATURE_ALTERNATE_INJ | snp.SEV_FEATURE_DEBUG_SWAP | snp.SEV_FEATURE_GUEST_INTERCEPT_CTL
+
+// virtualTOM is where the guest's private addresses end (§15.36.8): above everything
+// that a guest has.
+const virtualTOM = 1 << 46
+
+// The intercept of VINTR, by the byte in which its vector begins and its bit (APM vol. 2
+// table B-1, offset 00Ch).
+const (
+	interceptVector = 12
+	interceptVINTR  = 1 << 4
+)
+
+// State after a reset (APM vol. 2 tables 14-1 and 7-9, §13.1.1, §11.5.7).
+const (
+	resetCR0    = 0x60000010
+	resetRIP    = 0xfff0
+	resetRFLAGS = 2
+	resetCS     = 0xf000
+	resetBase   = 0xffff0000
+	resetLimit  = 0xffff
+	resetDR6    = 0xffff0ff0
+	resetDR7    = 0x400
+	resetPAT    = 0x0007040600070406
+	resetMXCSR  = 0x1f80
+	resetFCW    = 0x40
+	resetXCR0   = 1
+
+	typeCode    = 0xb // accessed, readable
+	typeData    = 0x3 // accessed, writable
+	typeLDT     = 0x2
+	typeBusyTSS = 0xb
+)
+
+// powerOn is the state of a VP after power-on.
+func powerOn(config hcl.VPConfig) vmsa.SaveArea {
+	data := hcl.Segment{Limit: resetLimit, Attributes: hcl.SegPresent | hcl.SegNonSystem | typeData}
+	code := hcl.Segment{Base: resetBase, Limit: resetLimit, Selector: resetCS, Attributes: hcl.SegPresent | hcl.SegNonSystem | typeCode}
+	system := func(kind uint32) hcl.Segment {
+		return hcl.Segment{Limit: resetLimit, Attributes: hcl.SegPresent | kind}
+	}
+	a := vmsa.SaveArea{
+		Special: hcl.SpecialRegisters{
+			CS: code, DS: data, ES: data, FS: data, GS: data, SS: data,
+			TR: system(typeBusyTSS), LDT: system(typeLDT),
+			GDT: hcl.Table{Limit: resetLimit}, IDT: hcl.Table{Limit: resetLimit},
+			CR0: resetCR0,
+		},
+		Registers: hcl.Registers{RIP: resetRIP, RFLAGS: resetRFLAGS},
+		VMPL:      VMPL, SVME: true,
+		DR6: resetDR6, DR7: resetDR7, XCR0: resetXCR0, PAT: resetPAT, MXCSR: resetMXCSR, X87FCW: resetFCW,
+		Features: features, VirtualTOM: virtualTOM,
+		VINTR: snp.VINTR_BUSY | snp.VINTR_GIF | snp.VINTR_NMI_ENABLE,
+	}
+	if e := lookup(config.CPUID, leafFeatures, 0); e != nil {
+		a.Registers.RDX = uint64(e.EAX) // family, model and stepping
+	}
+	return a
+}
+
+// Model-specific registers that a VMSA holds (APM vol. 2 appendix A).
+const (
+	msrSysenterCS   = 0x174
+	msrSysenterESP  = 0x175
+	msrSysenterEIP  = 0x176
+	msrPAT          = 0x277
+	msrXSS          = 0xda0
+	msrEFER         = 0xc0000080
+	msrSTAR         = 0xc0000081
+	msrLSTAR        = 0xc0000082
+	msrCSTAR        = 0xc0000083
+	msrSFMASK       = 0xc0000084
+	msrFSBase       = 0xc0000100
+	msrGSBase       = 0xc0000101
+	msrKernelGSBase = 0xc0000102
+	msrTSCAux       = 0xc0000103
+)
+
+// msr returns the field that holds a register, or nil. TSC_AUX, of four bytes, is not
+// among them, nor EFER, of which a guest must not set all.
+func (vp *VP) msr(index uint32) *uint64 {
+	a := &vp.area
+	switch index {
+	case msrSysenterCS:
+		return &a.SysenterCS
+	case msrSysenterESP:
+		return &a.SysenterESP
+	case msrSysenterEIP:
+		return &a.SysenterEIP
+	case msrPAT:
+		return &a.PAT
+	case msrSTAR:
+		return &a.STAR
+	case msrLSTAR:
+		return &a.LSTAR
+	case msrCSTAR:
+		return &a.CSTAR
+	case msrSFMASK:
+		return &a.SFMASK
+	case msrFSBase:
+		return &a.Special.FS.Base
+	case msrGSBase:
+		return &a.Special.GS.Base
+	case msrKernelGSBase:
+		return &a.KernelGSBase
+	}
+	return nil
+}
+
+// pageOf is the start of the page of an address.
+func pageOf(gpa x86.GPA) x86.GPA { return gpa &^ (x86.PageSize - 1) }
