@@ -37,7 +37,7 @@ type Check struct {
 }
 
 // unverified stands in every verdict.
-const unverified = "no signature was checked: what the evidence says may be anybody's word, check it with keel attest"
+const unverified = "no signature was checked: what the evidence says may be anybody's word, have its signature checked, too"
 
 // Verify compares the evidence file at report with the image file at path. What the
 // evidence claims is taken as it stands: whether hardware signed it is not asked.
