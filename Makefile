@@ -18,7 +18,7 @@ FUZZ_FIRST    := FuzzDispatch|FuzzLocalRegisters|FuzzIOAPIC|FuzzRead|FuzzParse|F
 ARGS     ?=
 
 # Packages whose tests need a VM; all others are unit tests.
-VM_TESTS := keel/tests/boot keel/tests/storage keel/tests/tpm keel/tests/hostile
+VM_TESTS := keel/tests/boot keel/tests/storage keel/tests/tpm keel/tests/vsock keel/tests/hostile
 OTHERS    = $$(go list ./... | grep -vxF $(VM_TESTS:%=-e %))
 
 # step NAME COMMAND: runs a command with a headline and the time it took.
@@ -27,7 +27,7 @@ define step
 	echo "== $(1): $$(( $$(date +%s) - start )) s"
 endef
 
-.PHONY: help deps build image run test unit boot storage tpm hostile identical fuzz lint generate check-generate fmt soak bench bench-disk bench-tpm clean
+.PHONY: help deps build image run test unit boot storage tpm vsock hostile identical fuzz lint generate check-generate fmt soak bench bench-disk bench-tpm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,7 @@ test: deps ## everything that CI checks, guest boots included
 	$(call step,guest boots,$(MAKE) boot)
 	$(call step,guests with disks,$(MAKE) storage)
 	$(call step,guests with a TPM,$(MAKE) tpm)
+	$(call step,vsock,$(MAKE) vsock)
 	$(call step,attacks,$(MAKE) hostile)
 
 unit: ## unit tests, with the race detector
@@ -70,6 +71,9 @@ storage: ## boot guests with disks and check what is on them
 
 tpm: ## boot guests with a TPM and let them use it
 	@go test -count=1 -timeout 40m keel/tests/tpm
+
+vsock: ## a VM that speaks with the launcher's vsock
+	@go test -count=1 -timeout 15m keel/tests/vsock
 
 hostile: ## guests and hosts that attack Keel
 	@go test -count=1 -timeout 45m keel/tests/hostile

@@ -9,43 +9,24 @@ import (
 	"keel/boot/handoff"
 	"keel/boot/igvm"
 	"keel/boot/measure"
+	"keel/hcl/abi/snp"
+	"keel/hcl/abi/tdx"
 )
 
 // maxEvidence bounds what is read of an evidence file: a quote with its
 // certificates has some kilobytes.
 const maxEvidence = 64 << 10
 
-// Offsets in an SNP attestation report (SNP ABI 7.3, ATTESTATION_REPORT).
+// Versions of SNP attestation reports that are known: they share what is read here.
 const (
-	snpVersion      = 0x000 // u32
-	snpSVN          = 0x004 // u32
-	snpPolicyWord   = 0x008 // u64
-	snpFamily       = 0x010 // 16 bytes
-	snpImage        = 0x020 // 16 bytes
-	snpVMPL         = 0x030 // u32
-	snpFlags        = 0x048 // u32, bit 0: the author key's digest is there
-	snpReportData   = 0x050 // 64 bytes
-	snpMeasurement  = 0x090
-	snpHostData     = 0x0c0 // 32 bytes
-	snpIDKey        = 0x0e0
-	snpAuthorKey    = 0x110
-	snpReportBytes  = 0x4a0
 	snpVersionFirst = 2
 	snpVersionLast  = 5
 )
 
-// Offsets in a TDREPORT_STRUCT (TDX module ABI, "Measurement and Attestation
-// Types"), and in a quote of version 4 (TDX DCAP Quoting Library API, A.3).
+// Offsets in a quote of version 4 (TDX DCAP Quoting Library API, A.3).
 const (
-	tdReportBytes      = 1024
-	tdReportType       = 0x81
-	tdReportAttributes = 512
-	tdReportMRTD       = 528
-	tdReportData       = 128
-	tdReportConfig     = 576
-
 	quoteVersion    = 4
-	quoteTEE        = 4 // u32: tdReportType
+	quoteTEE        = 4 // u32: tdx.REPORT_TYPE_TDX
 	quoteAttributes = 48 + 120
 	quoteMRTD       = 48 + 136
 	quoteConfig     = 48 + 184
@@ -101,16 +82,16 @@ func parseEvidence(name string, b []byte) (*evidence, error) {
 	switch {
 	case len(b) > maxEvidence:
 		return nil, badEvidence(name, "is too large for evidence")
-	case len(b) == snpReportBytes:
+	case len(b) == snp.REPORT_SIZE:
 		return parseSNPReport(name, b)
-	case len(b) == tdReportBytes && b[0] == tdReportType:
+	case len(b) == tdx.REPORT_SIZE && b[0] == tdx.REPORT_TYPE_TDX:
 		return &evidence{
-			platform: igvm.PlatformTDX, form: "TDREPORT", measurement: measure.Digest(b[tdReportMRTD:][:measure.DigestSize]),
-			policy: le.Uint64(b[tdReportAttributes:]), hostData: b[tdReportConfig:][:measure.DigestSize], reportData: b[tdReportData:][:64],
+			platform: igvm.PlatformTDX, form: "TDREPORT", measurement: measure.Digest(b[tdx.REPORT_TDINFO+tdx.TDINFO_MRTD:][:measure.DigestSize]),
+			policy: le.Uint64(b[tdx.REPORT_TDINFO+tdx.TDINFO_ATTRIBUTES:]), hostData: b[tdx.REPORT_TDINFO+tdx.TDINFO_MRCONFIGID:][:measure.DigestSize], reportData: b[tdx.REPORT_DATA:][:64],
 		}, nil
-	case len(b) >= quoteTEE+4 && le.Uint32(b[quoteTEE:]) == tdReportType:
+	case len(b) >= quoteTEE+4 && le.Uint32(b[quoteTEE:]) == tdx.REPORT_TYPE_TDX:
 		return parseQuote(name, b)
-	case len(b) < snpReportBytes:
+	case len(b) < snp.REPORT_SIZE:
 		return nil, badEvidence(name, fmt.Sprintf("is truncated or foreign: %d bytes", len(b)))
 	}
 	return nil, badEvidence(name, fmt.Sprintf("is of an unknown form: %d bytes", len(b)))
@@ -118,18 +99,18 @@ func parseEvidence(name string, b []byte) (*evidence, error) {
 
 func parseSNPReport(name string, b []byte) (*evidence, error) {
 	le := binary.LittleEndian
-	version := le.Uint32(b[snpVersion:])
+	version := le.Uint32(b[snp.REPORT_VERSION:])
 	if version < snpVersionFirst || version > snpVersionLast {
 		return nil, badEvidence(name, fmt.Sprintf("is an SNP report of version %d, known are %d to %d", version, snpVersionFirst, snpVersionLast))
 	}
 	return &evidence{
 		platform: igvm.PlatformSNP, form: fmt.Sprintf("SNP attestation report, version %d", version),
-		measurement: measure.Digest(b[snpMeasurement:][:measure.DigestSize]), policy: le.Uint64(b[snpPolicyWord:]),
-		hostData: b[snpHostData:][:32], reportData: b[snpReportData:][:64],
-		vmpl: le.Uint32(b[snpVMPL:]), svn: le.Uint32(b[snpSVN:]),
-		familyID: [16]byte(b[snpFamily:][:16]), imageID: [16]byte(b[snpImage:][:16]),
-		idKey: measure.Digest(b[snpIDKey:][:measure.DigestSize]), authorKey: measure.Digest(b[snpAuthorKey:][:measure.DigestSize]),
-		authorKeyIsPresent: le.Uint32(b[snpFlags:])&1 != 0,
+		measurement: measure.Digest(b[snp.REPORT_MEASUREMENT:][:measure.DigestSize]), policy: le.Uint64(b[snp.REPORT_POLICY:]),
+		hostData: b[snp.REPORT_HOST_DATA:][:32], reportData: b[snp.REPORT_DATA:][:64],
+		vmpl: le.Uint32(b[snp.REPORT_VMPL:]), svn: le.Uint32(b[snp.REPORT_GUEST_SVN:]),
+		familyID: [16]byte(b[snp.REPORT_FAMILY_ID:][:16]), imageID: [16]byte(b[snp.REPORT_IMAGE_ID:][:16]),
+		idKey: measure.Digest(b[snp.REPORT_ID_KEY_DIGEST:][:measure.DigestSize]), authorKey: measure.Digest(b[snp.REPORT_AUTHOR_KEY_DIGEST:][:measure.DigestSize]),
+		authorKeyIsPresent: le.Uint32(b[snp.REPORT_FLAGS:])&snp.REPORT_FLAG_AUTHOR_KEY != 0,
 	}, nil
 }
 

@@ -18,6 +18,8 @@ import (
 	"keel/boot/layout"
 	"keel/boot/measure"
 	"keel/boot/shim"
+
+	"keel/hcl/abi/snp"
 )
 
 // synthetic composes an image of which every byte is known: no compiler is needed
@@ -347,26 +349,26 @@ func TestDescribeMeasurement(t *testing.T) {
 // signature. edit changes it.
 func snpReport(tb testing.TB, path string, edit func([]byte)) []byte {
 	tb.Helper()
-	snp, _ := mustMeasure(tb, path, true)
-	b := make([]byte, snpReportBytes)
+	m, _ := mustMeasure(tb, path, true)
+	b := make([]byte, snp.REPORT_SIZE)
 	le := binary.LittleEndian
-	le.PutUint32(b[snpVersion:], 3)
-	le.PutUint64(b[snpPolicyWord:], snpPolicy(false).Word())
-	copy(b[snpMeasurement:], snp.Digest[:])
-	if k := snp.IDBlock; k != nil {
-		copy(b[snpIDKey:], k.IDKeyDigest[:])
+	le.PutUint32(b[snp.REPORT_VERSION:], 3)
+	le.PutUint64(b[snp.REPORT_POLICY:], snpPolicy(false).Word())
+	copy(b[snp.REPORT_MEASUREMENT:], m.Digest[:])
+	if k := m.IDBlock; k != nil {
+		copy(b[snp.REPORT_ID_KEY_DIGEST:], k.IDKeyDigest[:])
 		if k.AuthorKeyDigest != nil {
-			le.PutUint32(b[snpFlags:], 1)
-			copy(b[snpAuthorKey:], k.AuthorKeyDigest[:])
+			le.PutUint32(b[snp.REPORT_FLAGS:], 1)
+			copy(b[snp.REPORT_AUTHOR_KEY_DIGEST:], k.AuthorKeyDigest[:])
 		}
-		for at, text := range map[int]string{snpFamily: k.FamilyID, snpImage: k.ImageID} {
+		for at, text := range map[int]string{snp.REPORT_FAMILY_ID: k.FamilyID, snp.REPORT_IMAGE_ID: k.ImageID} {
 			id, err := hex.DecodeString(text)
 			if err != nil {
 				tb.Fatal(err)
 			}
 			copy(b[at:], id)
 		}
-		le.PutUint32(b[snpSVN:], k.GuestSVN)
+		le.PutUint32(b[snp.REPORT_GUEST_SVN:], k.GuestSVN)
 	}
 	if edit != nil {
 		edit(b)

@@ -14,6 +14,10 @@ import (
 	"keel/boot/handoff"
 	"keel/boot/layout"
 	"keel/boot/measure"
+
+	"keel/hcl/abi/snp"
+
+	"keel/hcl/abi/tdx"
 )
 
 // put writes evidence to a file of the test and returns its name.
@@ -29,12 +33,12 @@ func put(tb testing.TB, b []byte) string {
 // tdReport returns a TDREPORT of the image, without a MAC.
 func tdReport(tb testing.TB, path string, edit func([]byte)) []byte {
 	tb.Helper()
-	_, tdx := mustMeasure(tb, path, true)
-	b := make([]byte, tdReportBytes)
-	b[0] = tdReportType
+	_, m := mustMeasure(tb, path, true)
+	b := make([]byte, tdx.REPORT_SIZE)
+	b[0] = tdx.REPORT_TYPE_TDX
 	// PKS and PERFMON are the machine's to choose.
-	binary.LittleEndian.PutUint64(b[tdReportAttributes:], tdxPolicy(false).Attributes().Word()|1<<30|1<<63)
-	copy(b[tdReportMRTD:], tdx.Digest[:])
+	binary.LittleEndian.PutUint64(b[tdx.REPORT_TDINFO+tdx.TDINFO_ATTRIBUTES:], tdxPolicy(false).Attributes().Word()|1<<30|1<<63)
+	copy(b[tdx.REPORT_TDINFO+tdx.TDINFO_MRTD:], m.Digest[:])
 	if edit != nil {
 		edit(b)
 	}
@@ -46,9 +50,9 @@ func quote(report []byte, edit func([]byte)) []byte {
 	b := make([]byte, quoteLeast+100)
 	le := binary.LittleEndian
 	le.PutUint16(b, quoteVersion)
-	le.PutUint32(b[quoteTEE:], tdReportType)
-	copy(b[quoteAttributes:], report[tdReportAttributes:][:8])
-	copy(b[quoteMRTD:], report[tdReportMRTD:][:measure.DigestSize])
+	le.PutUint32(b[quoteTEE:], tdx.REPORT_TYPE_TDX)
+	copy(b[quoteAttributes:], report[tdx.REPORT_TDINFO+tdx.TDINFO_ATTRIBUTES:][:8])
+	copy(b[quoteMRTD:], report[tdx.REPORT_TDINFO+tdx.TDINFO_MRTD:][:measure.DigestSize])
 	le.PutUint32(b[quoteAuthBytes:], 100)
 	if edit != nil {
 		edit(b)
@@ -75,24 +79,24 @@ func TestVerify(t *testing.T) {
 	}{
 		"SNP":                 {plain, snpReport(t, plain, nil), ""},
 		"SNP signed":          {signed, snpReport(t, signed, nil), ""},
-		"SNP digest":          {plain, snpReport(t, plain, flip(snpMeasurement+47)), "digest"},
-		"SNP policy":          {plain, snpReport(t, plain, flip(snpPolicyWord+2)), "policy"},
-		"SNP debug policy":    {plain, snpReport(t, plain, func(b []byte) { b[snpPolicyWord+2] |= 8 }), "policy"},
-		"SNP VMPL":            {plain, snpReport(t, plain, func(b []byte) { b[snpVMPL] = 2 }), "VMPL"},
-		"SNP foreign ID key":  {signed, snpReport(t, signed, flip(snpIDKey)), "ID key"},
-		"SNP foreign author":  {signed, snpReport(t, signed, flip(snpAuthorKey)), "author key"},
+		"SNP digest":          {plain, snpReport(t, plain, flip(snp.REPORT_MEASUREMENT+47)), "digest"},
+		"SNP policy":          {plain, snpReport(t, plain, flip(snp.REPORT_POLICY+2)), "policy"},
+		"SNP debug policy":    {plain, snpReport(t, plain, func(b []byte) { b[snp.REPORT_POLICY+2] |= 8 }), "policy"},
+		"SNP VMPL":            {plain, snpReport(t, plain, func(b []byte) { b[snp.REPORT_VMPL] = 2 }), "VMPL"},
+		"SNP foreign ID key":  {signed, snpReport(t, signed, flip(snp.REPORT_ID_KEY_DIGEST)), "ID key"},
+		"SNP foreign author":  {signed, snpReport(t, signed, flip(snp.REPORT_AUTHOR_KEY_DIGEST)), "author key"},
 		"SNP unsigned launch": {signed, snpReport(t, plain, nil), "ID key, author key, family ID, image ID, guest SVN"},
 		"SNP unsigned image":  {plain, snpReport(t, signed, nil), "ID key, author key, family ID, image ID, guest SVN"},
-		"SNP family":          {signed, snpReport(t, signed, flip(snpFamily)), "family ID"},
-		"SNP image ID":        {signed, snpReport(t, signed, flip(snpImage)), "image ID"},
-		"SNP SVN":             {signed, snpReport(t, signed, flip(snpSVN)), "guest SVN"},
-		"SNP two things":      {plain, snpReport(t, plain, func(b []byte) { b[snpMeasurement] ^= 1; b[snpPolicyWord+2] ^= 8 }), "digest, policy"},
+		"SNP family":          {signed, snpReport(t, signed, flip(snp.REPORT_FAMILY_ID)), "family ID"},
+		"SNP image ID":        {signed, snpReport(t, signed, flip(snp.REPORT_IMAGE_ID)), "image ID"},
+		"SNP SVN":             {signed, snpReport(t, signed, flip(snp.REPORT_GUEST_SVN)), "guest SVN"},
+		"SNP two things":      {plain, snpReport(t, plain, func(b []byte) { b[snp.REPORT_MEASUREMENT] ^= 1; b[snp.REPORT_POLICY+2] ^= 8 }), "digest, policy"},
 		"TDREPORT":            {plain, tdReport(t, plain, nil), ""},
 		"TDREPORT signed":     {signed, tdReport(t, signed, nil), ""},
-		"TDREPORT digest":     {plain, tdReport(t, plain, flip(tdReportMRTD)), "digest"},
-		"TDREPORT debug":      {plain, tdReport(t, plain, flip(tdReportAttributes)), "policy"},
-		"TDREPORT profiled":   {plain, tdReport(t, plain, func(b []byte) { b[tdReportAttributes] |= 0x10 }), "policy"},
-		"TDREPORT with #VE":   {plain, tdReport(t, plain, func(b []byte) { b[tdReportAttributes+3] &^= 0x10 }), "policy"},
+		"TDREPORT digest":     {plain, tdReport(t, plain, flip(tdx.REPORT_TDINFO+tdx.TDINFO_MRTD)), "digest"},
+		"TDREPORT debug":      {plain, tdReport(t, plain, flip(tdx.REPORT_TDINFO+tdx.TDINFO_ATTRIBUTES)), "policy"},
+		"TDREPORT profiled":   {plain, tdReport(t, plain, func(b []byte) { b[tdx.REPORT_TDINFO+tdx.TDINFO_ATTRIBUTES] |= 0x10 }), "policy"},
+		"TDREPORT with #VE":   {plain, tdReport(t, plain, func(b []byte) { b[tdx.REPORT_TDINFO+tdx.TDINFO_ATTRIBUTES+3] &^= 0x10 }), "policy"},
 		"quote":               {plain, quote(tdReport(t, plain, nil), nil), ""},
 		"quote digest":        {plain, quote(tdReport(t, plain, nil), flip(quoteMRTD+47)), "digest"},
 		"quote debug":         {plain, quote(tdReport(t, plain, nil), flip(quoteAttributes)), "policy"},
@@ -180,10 +184,10 @@ func TestVerifyRefuses(t *testing.T) {
 }
 
 func FuzzParseEvidence(f *testing.F) {
-	snp := make([]byte, snpReportBytes)
+	snp := make([]byte, snp.REPORT_SIZE)
 	snp[0] = 3
-	td := make([]byte, tdReportBytes)
-	td[0] = tdReportType
+	td := make([]byte, tdx.REPORT_SIZE)
+	td[0] = tdx.REPORT_TYPE_TDX
 	for _, b := range [][]byte{snp, snp[:100], td, quote(td, nil), quote(td, nil)[:50]} {
 		f.Add(b)
 	}

@@ -89,9 +89,6 @@ func (o *oracle) note(gpa x86.GPA, b []byte, write bool) {
 // end compares an instruction that completed, or skips one that did not. The error means
 // that the substrate broke.
 func (o *oracle) end(s *hcl.SpecialRegisters, after *hcl.Registers, completed bool) error {
-	if o == nil {
-		return nil
-	}
 	o.faults++
 	if !completed || o.count > maxAccesses || o.faults > comparedFirst && o.faults%comparedLater != 0 {
 		o.stats.skipped.Add(1)

@@ -27,19 +27,9 @@ const (
 // state each time, so that it may stand for the state behind it: a PCR_Extend with a
 // password and no session.
 func (t *TPM) repeatable(command []byte) bool {
-	const (
-		area    = headerSize + 4 // behind the PCR: the size of the authorization area
-		session = area + 4       // its first session: handle, nonce size, attributes, password size
-		fixed   = 4 + 2 + 1 + 2  // size of that without the password
-		rsPW    = 0x40000009     // TPM_RS_PW (Library part 2 §7.4)
-	)
-	if len(t.repeats) >= maxRepeats || len(command) > maxRepeatSize || len(command) < session+fixed {
-		return false
-	}
-	be := binary.BigEndian
-	return code(command) == ccPCRExtend && be.Uint16(command) == tagSessions &&
-		be.Uint32(command[session:]) == rsPW && be.Uint16(command[session+4:]) == 0 &&
-		be.Uint32(command[area:]) == fixed+uint32(be.Uint16(command[session+7:]))
+	const area = headerSize + 4 // of the authorizations, behind the PCR
+	return len(t.repeats) < maxRepeats && len(command) <= maxRepeatSize && len(command) > area &&
+		code(command) == ccPCRExtend && binary.BigEndian.Uint16(command) == tagSessions && wire.PasswordAlone(command[area:])
 }
 
 // repeat brings a worker with the volatile state to where the TPM was.

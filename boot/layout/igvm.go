@@ -68,7 +68,11 @@ func (img *Image) IGVM() (*igvm.File, error) {
 	}
 	// Last, as hosts that start the VP on seeing it demand.
 	if iso.Has(igvm.PlatformSNP) {
-		add(&igvm.VPContext{GPA: vmsaGPA, Mask: snpMask, Data: img.snpContext().Bytes()})
+		registers, err := img.snpContext()
+		if err != nil {
+			return nil, err
+		}
+		add(&igvm.VPContext{GPA: vmsaGPA, Mask: snpMask, Data: registers})
 	}
 	add(&igvm.VPContext{Mask: nativeMask, Data: info.context().Bytes()})
 	return f, nil

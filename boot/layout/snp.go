@@ -2,7 +2,10 @@ package layout
 
 import (
 	"keel/boot/igvm"
+	"keel/hcl"
+	"keel/hcl/abi/snp"
 	"keel/hcl/abi/x86"
+	"keel/hcl/snp/vmsa"
 )
 
 // vmsaGPA is where KVM shows the VMSA of a VP to firmware, whatever a file says.
@@ -76,19 +79,19 @@ func (img *Image) snpEntry() ([]byte, error) {
 	return c.page(info)
 }
 
-// snpContext returns the registers with which the VP begins on SNP: 32-bit
+// snpContext returns the page of registers with which the VP begins on SNP: 32-bit
 // protected mode, as in a TD. What it holds besides are the values that KVM and
 // QEMU give a VP whatever a file says, and which are measured with it.
-func (img *Image) snpContext() *igvm.SNPContext {
+func (img *Image) snpContext() ([]byte, error) {
 	const (
 		cr0        = 1<<5 | 1<<4 | 1<<0 // NE ET PE: KVM starts with no other
 		cr4        = 1 << 6             // MCE
-		efer       = 1<<12 | 1<<8       // SVME LME
-		snpActive  = 1 << 0             // SEV_FEATURES; VMPL and CPL stay zero
-		codeAttr   = 0xc9b              // 4 KiB units, 32 bit, present, execute/read, accessed
-		dataAttr   = 0xc93              // 4 KiB units, 32 bit, present, read/write, accessed
-		ldtAttr    = 0x082
-		tssAttr    = 0x08b
+		efer       = 1 << 8             // LME
+		flat       = hcl.SegGranularity | hcl.SegDefaultBig | hcl.SegPresent | hcl.SegNonSystem
+		codeAttr   = flat | 0xb // execute/read, accessed
+		dataAttr   = flat | 0x3 // read/write, accessed
+		ldtAttr    = hcl.SegPresent | 0x2
+		tssAttr    = hcl.SegPresent | 0xb
 		dr6        = 0xffff0ff0 // these are values of reset (APM vol. 2, table 14-2)
 		dr7        = 0x400
 		pat        = 0x0007040600070406
@@ -98,14 +101,19 @@ func (img *Image) snpContext() *igvm.SNPContext {
 		rflags     = 2
 		tableLimit = 0xffff
 	)
-	data := igvm.SNPSegment{Attributes: dataAttr, Limit: 0xffffffff}
-	return &igvm.SNPContext{
-		ES: data, SS: data, DS: data, FS: data, GS: data,
-		CS:   igvm.SNPSegment{Attributes: codeAttr, Limit: 0xffffffff},
-		GDTR: igvm.SNPSegment{Limit: tableLimit}, IDTR: igvm.SNPSegment{Limit: tableLimit},
-		LDTR: igvm.SNPSegment{Attributes: ldtAttr, Limit: tableLimit},
-		TR:   igvm.SNPSegment{Attributes: tssAttr, Limit: tableLimit},
-		EFER: efer, CR0: cr0, CR4: cr4, DR6: dr6, DR7: dr7, RIP: uint64(img.Isolation.SNPEntry), RFLAGS: rflags,
-		PAT: pat, XCR0: xcr0, SEVFeatures: snpActive, MXCSR: mxcsr, FCW: fcw,
+	data := hcl.Segment{Attributes: dataAttr, Limit: 0xffffffff}
+	area := &vmsa.SaveArea{
+		Registers: hcl.Registers{RIP: uint64(img.Isolation.SNPEntry), RFLAGS: rflags},
+		Special: hcl.SpecialRegisters{
+			ES: data, SS: data, DS: data, FS: data, GS: data,
+			CS:  hcl.Segment{Attributes: codeAttr, Limit: 0xffffffff},
+			GDT: hcl.Table{Limit: tableLimit}, IDT: hcl.Table{Limit: tableLimit},
+			LDT: hcl.Segment{Attributes: ldtAttr, Limit: tableLimit},
+			TR:  hcl.Segment{Attributes: tssAttr, Limit: tableLimit},
+			CR0: cr0, CR4: cr4, EFER: efer,
+		},
+		DR6: dr6, DR7: dr7, PAT: pat, XCR0: xcr0, Features: snp.SEV_FEATURE_SNP_ACTIVE, MXCSR: mxcsr, X87FCW: fcw,
 	}
+	page := make([]byte, igvm.PageSize)
+	return page, area.Encode(page)
 }

@@ -13,6 +13,8 @@ import (
 	"keel/boot/igvm"
 	"keel/boot/layout"
 	"keel/hcl/abi/x86"
+
+	"keel/hcl/abi/snp"
 )
 
 func page(gpa x86.GPA, fill int) *igvm.PageData {
@@ -22,7 +24,7 @@ func page(gpa x86.GPA, fill int) *igvm.PageData {
 // vmsa returns a VP context that KVM takes.
 func vmsa(gpa x86.GPA) *igvm.VPContext {
 	data := make([]byte, igvm.PageSize)
-	binary.LittleEndian.PutUint64(data[vmsaCR0:], cr0Protected)
+	binary.LittleEndian.PutUint64(data[snp.VMSA_CR0:], cr0Protected)
 	return &igvm.VPContext{GPA: gpa, Mask: ours, Data: data}
 }
 
@@ -51,7 +53,7 @@ func TestRefusals(t *testing.T) {
 		return &igvm.PageData{GPA: gpa, Mask: ours, Flags: f}
 	}
 	realMode := vmsa(kvmVMSA)
-	realMode.Data[vmsaCR0] = 0x10
+	realMode.Data[snp.VMSA_CR0] = 0x10
 	for _, tt := range []struct {
 		name     string
 		file     *igvm.File

@@ -9,6 +9,8 @@ import (
 
 	"keel/boot/igvm"
 	"keel/hcl/abi/x86"
+
+	"keel/hcl/abi/snp"
 )
 
 // vector is an image of testdata/vectors.json; see README.md there.
@@ -91,7 +93,7 @@ func (v *vector) file(t *testing.T) *igvm.File {
 		case "vmsa":
 			data = pattern(int(d.Fill.(float64)), 0x3f0)
 			if d.CR0 != 0 {
-				binary.LittleEndian.PutUint64(data[vmsaCR0:], d.CR0)
+				binary.LittleEndian.PutUint64(data[snp.VMSA_CR0:], d.CR0)
 			}
 			f.Headers = append(f.Headers, &igvm.VPContext{GPA: d.GPA, Mask: ours, Data: data})
 		default:

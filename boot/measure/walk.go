@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"keel/boot/igvm"
+	"keel/hcl/abi/snp"
 	"keel/hcl/abi/x86"
 )
 
@@ -26,7 +27,6 @@ type machine interface {
 const (
 	kvmVMSA = x86.GPA(0xfffffffff000)
 
-	vmsaCR0      = 0x158 // APM vol. 2, table B-4
 	cr0Protected = 0x31
 	cr0Real      = 0x30
 )
@@ -185,7 +185,7 @@ func (w *walker) vpContext(h *igvm.VPContext) error {
 		return fmt.Errorf("%w: VP_CONTEXT of %d bytes on %v", ErrUnloadable, len(h.Data), w.result.Platform)
 	}
 	if w.qemu {
-		cr0 := binary.LittleEndian.Uint64(h.Data[vmsaCR0:])
+		cr0 := binary.LittleEndian.Uint64(h.Data[snp.VMSA_CR0:])
 		switch {
 		case w.contexts > 0:
 			return fmt.Errorf("%w: a second VP_CONTEXT; KVM takes one", ErrUnloadable)

@@ -1,7 +1,6 @@
 package hcltest
 
 import (
-	"errors"
 	"slices"
 	"testing"
 
@@ -41,16 +40,7 @@ var instead = map[string]func(m *rawMachine){
 // are raw faults, without the checks that are named.
 func RunFaulting(t *testing.T, open func() (hcl.RawFaults, error), without ...string) {
 	t.Helper()
-	p, err := open()
-	if errors.Is(err, hcl.ErrNotSupported) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Close(); err != nil {
-		t.Fatal(err)
-	}
+	available(t, open)
 	for _, c := range contract {
 		if slices.Contains(without, c.name) {
 			continue

@@ -37,6 +37,17 @@ type machine struct {
 // backend, which is the only reason to skip.
 func Run(t *testing.T, open func() (hcl.Partition, error)) {
 	t.Helper()
+	available(t, open)
+	for _, c := range contract {
+		t.Run(c.name, func(t *testing.T) {
+			onThread(t, func() { c.check(newMachine(t, open)) })
+		})
+	}
+}
+
+// available skips the test where the machine lacks the backend.
+func available[P hcl.Partition](t *testing.T, open func() (P, error)) {
+	t.Helper()
 	p, err := open()
 	if errors.Is(err, hcl.ErrNotSupported) {
 		t.Skip(err)
@@ -46,11 +57,6 @@ func Run(t *testing.T, open func() (hcl.Partition, error)) {
 	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
-	}
-	for _, c := range contract {
-		t.Run(c.name, func(t *testing.T) {
-			onThread(t, func() { c.check(newMachine(t, open)) })
-		})
 	}
 }
 

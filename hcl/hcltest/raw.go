@@ -2,7 +2,6 @@ package hcltest
 
 import (
 	"bytes"
-	"errors"
 	"testing"
 
 	"keel/hcl"
@@ -91,11 +90,7 @@ var rawContract = []struct {
 		m.deny()
 		m.program(rawAt, 0xa1, 0x10, 0x00, 0xe7, 0x10, 0xf4)
 		m.wantFault(rawAt, codeAt)
-		r := m.registers()
-		r.RAX, r.RIP = 0xabcd, uint64(codeAt)+3
-		if err := m.vp.SetRegisters(&r); err != nil {
-			m.t.Fatal(err)
-		}
+		m.goOn(codeAt+3, 0xabcd)
 		if e := m.want(hcl.ExitPIO); !bytes.Equal(e.Data, []byte{0xcd, 0xab}) {
 			m.t.Errorf("the guest has %x", e.Data)
 		}
@@ -137,26 +132,10 @@ var rawContract = []struct {
 // RunRaw runs the suite of raw faults against a backend, as Run does.
 func RunRaw(t *testing.T, open func() (hcl.RawFaults, error)) {
 	t.Helper()
-	p, err := open()
-	if errors.Is(err, hcl.ErrNotSupported) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Close(); err != nil {
-		t.Fatal(err)
-	}
+	available(t, open)
 	for _, c := range rawContract {
 		t.Run("raw "+c.name, func(t *testing.T) {
-			onThread(t, func() {
-				m := &rawMachine{}
-				m.machine = newMachine(t, func() (hcl.Partition, error) {
-					m.faults, err = open()
-					return m.faults, err
-				})
-				c.check(m)
-			})
+			onThread(t, func() { c.check(newRawMachine(t, open)) })
 		})
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"keel/diag/attest"
 	"keel/diag/attest/claims"
 	"keel/hcl/emutee/evidence"
+
+	abi "keel/hcl/abi/snp"
 )
 
 // now is when the tests verify.
@@ -69,7 +71,7 @@ func claim(tb testing.TB) *claims.Claim {
 // guest and td are the VM as the two TEEs see it.
 func guest() *evidence.SNPGuest {
 	return &evidence.SNPGuest{
-		Policy: evidence.PolicyReserved | evidence.PolicySMT, Measurement: measurement, HostData: hostData,
+		Policy: abi.POLICY_RESERVED_ONE | abi.POLICY_SMT, Measurement: measurement, HostData: hostData,
 		FamilyID: [16]byte{1}, ImageID: [16]byte{2}, GuestSVN: 7, ReportID: [32]byte{3}, IDKeyDigest: [48]byte{4}, AuthorKeyDigest: [48]byte{5}, AuthorKey: true,
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"keel/diag/attest"
 	"keel/diag/attest/claims"
 	"keel/hcl/emutee/evidence"
+
+	abi "keel/hcl/abi/snp"
 )
 
 // TestGood takes the right evidence, over its way on the wire.
@@ -94,10 +96,10 @@ func TestRefusals(t *testing.T) {
 		{"tdx nonce, a prefix", goodTDX, attest.ErrNonce, func(x *attest.Expect, _ *attest.Options) { x.Nonce = nonce[:31] }},
 		{"snp measurement", fromSNP(func(g *evidence.SNPGuest, _ *evidence.SNPRequest, _ *claims.Claim) { g.Measurement[3]++ }), attest.ErrMeasurement, asIs},
 		{"tdx measurement", fromTD(func(d *evidence.TD, _ *claims.Claim) { d.MRTD[3]++ }), attest.ErrMeasurement, asIs},
-		{"snp debug", fromSNP(func(g *evidence.SNPGuest, _ *evidence.SNPRequest, _ *claims.Claim) { g.Policy |= evidence.PolicyDebug }), attest.ErrDebug, asIs},
+		{"snp debug", fromSNP(func(g *evidence.SNPGuest, _ *evidence.SNPRequest, _ *claims.Claim) { g.Policy |= abi.POLICY_DEBUG }), attest.ErrDebug, asIs},
 		{"tdx debug", fromTD(func(d *evidence.TD, _ *claims.Claim) { d.Attributes |= evidence.AttributeDebug }), attest.ErrDebug, asIs},
 		{"snp migration", fromSNP(func(g *evidence.SNPGuest, _ *evidence.SNPRequest, _ *claims.Claim) {
-			g.Policy |= evidence.PolicyMigrate
+			g.Policy |= abi.POLICY_MIGRATE_MA
 		}), attest.ErrPolicy, asIs},
 		{"snp ID key", goodSNP, attest.ErrPolicy, func(x *attest.Expect, _ *attest.Options) { x.IDKeyDigest = make([]byte, 48) }},
 		{"tdx XFAM", fromTD(func(d *evidence.TD, _ *claims.Claim) { d.XFAM = 0 }), attest.ErrPolicy, asIs},
@@ -163,7 +165,7 @@ var sentinels = []error{
 // TestAllowed takes what the flags for it allow.
 func TestAllowed(t *testing.T) {
 	debug := snp(t, func(g *evidence.SNPGuest, _ *evidence.SNPRequest, _ *claims.Claim) {
-		g.Policy |= evidence.PolicyDebug | evidence.PolicyMigrate
+		g.Policy |= abi.POLICY_DEBUG | abi.POLICY_MIGRATE_MA
 	})
 	x := &attest.Expect{Nonce: nonce, AnyMeasurement: true, AllowDebug: true, AllowMigration: true}
 	r, err := attest.Verify(debug, x, emulated())

@@ -91,8 +91,8 @@ var rooms = []room{
 
 	{rank: rankBuild, packages: []string{"kernelcfg", "kernelcfg/deb"}, imports: []string{"kernelcfg/deb"}, narrow: true},
 	{rank: rankBuild, packages: []string{"initramfs"}, narrow: true},
-	{rank: rankBuild, packages: []string{"boot/layout", "boot/igvm", "boot/measure", "boot/shim"}, imports: []string{"boot/layout", "boot/igvm", "boot/shim"}, narrow: true},
-	{rank: rankBuild, packages: []string{"boot"}, imports: []string{"boot/*"}, narrow: true},
+	{rank: rankBuild, packages: []string{"boot/layout", "boot/igvm", "boot/measure", "boot/shim"}, imports: []string{"boot/layout", "boot/igvm", "boot/shim", "hcl", "hcl/abi/*", "hcl/snp/vmsa"}, narrow: true},
+	{rank: rankBuild, packages: []string{"boot"}, imports: []string{"boot/*", "hcl/abi/*"}, narrow: true},
 	{rank: rankBuild, packages: []string{"boot/qemu", "boot/qemu/vsock"}, imports: []string{"boot/qemu/vsock"}, narrow: true},
 }
 

@@ -1,5 +1,7 @@
 package identity
 
+import "keel/diag/attest/claims"
+
 // Command codes (TPM 2.0 Part 2, §6.5.2).
 const (
 	ccEvictControl         = 0x120
@@ -56,7 +58,7 @@ const (
 	IndexEKRSA  = 0x01c00002
 	IndexEKECC  = 0x01c0000a
 	IndexAK     = 0x01c101d0
-	IndexReport = 0x01400001
+	IndexReport = claims.IndexHCLReport
 )
 
 // NV attributes (TPM 2.0 Part 2, §13.4).

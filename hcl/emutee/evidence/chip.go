@@ -14,6 +14,8 @@ import (
 	"math/big"
 	"slices"
 	"sync"
+
+	"keel/hcl/abi/snp"
 )
 
 // TCB is a TCB_VERSION of Milan: security patch levels of the boot loader (bits 7:0), the
@@ -177,12 +179,12 @@ func amdOID(arc []int) asn1.ObjectIdentifier {
 // signReport puts the signature into a report (AMD 56860, "ECDSA P-384 with SHA-384
 // Signature Format").
 func (c *Chip) signReport(b []byte) error {
-	r, s, err := sign(c.vcek, crypto.SHA384, b[:snpSignature])
+	r, s, err := sign(c.vcek, crypto.SHA384, b[:snp.REPORT_SIGNATURE])
 	if err != nil {
 		return err
 	}
 	for i, v := range []*big.Int{r, s} {
-		field := b[snpSignature+i*snpSignatureS:][:snpSignatureS]
+		field := b[snp.REPORT_SIGNATURE+i*snp.SIGNATURE_S:][:snp.SIGNATURE_S]
 		v.FillBytes(field)
 		slices.Reverse(field)
 	}

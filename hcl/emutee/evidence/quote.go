@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/big"
+
+	"keel/hcl/abi/tdx"
 )
 
 // Quote returns the quote of version 4 for a TDREPORT of this machine, with its PCK chain.
@@ -56,7 +58,7 @@ func (p *Platform) quoteHeader() []byte {
 	b := make([]byte, quoteHeaderSize)
 	binary.LittleEndian.PutUint16(b[0:], quoteVersion)
 	binary.LittleEndian.PutUint16(b[2:], quoteKeyECDSA)
-	binary.LittleEndian.PutUint32(b[4:], quoteTEE)
+	binary.LittleEndian.PutUint32(b[4:], tdx.REPORT_TYPE_TDX)
 	copy(b[12:], vendor)
 	copy(b[quoteUserData:], p.qeID)
 	return b
@@ -66,15 +68,15 @@ func (p *Platform) quoteHeader() []byte {
 func quoteBody(report []byte) []byte {
 	b := make([]byte, 0, quoteBodySize)
 	for _, f := range []struct{ at, n int }{
-		{tcbSVN, 16},
-		{tcbMRSEAM, 48},
-		{tcbMRSigner, 48},
-		{tcbAttributes, 8},
-		{tdAttributes, 8},
-		{tdXFAM, 8},
-		{tdMRTD, 4 * 48}, // and MRCONFIGID, MROWNER, MROWNERCONFIG
-		{tdRTMR, 4 * 48},
-		{macReportData, 64},
+		{tcbInfo + tdx.TCB_INFO_SVN, 16},
+		{tcbInfo + tdx.TCB_INFO_MRSEAM, 48},
+		{tcbInfo + tdx.TCB_INFO_MRSIGNER, 48},
+		{tcbInfo + tdx.TCB_INFO_ATTRIBUTES, 8},
+		{tdInfo + tdx.TDINFO_ATTRIBUTES, 8},
+		{tdInfo + tdx.TDINFO_XFAM, 8},
+		{tdInfo + tdx.TDINFO_MRTD, 4 * 48}, // and MRCONFIGID, MROWNER, MROWNERCONFIG
+		{tdInfo + tdx.TDINFO_RTMR, 4 * 48},
+		{tdx.REPORT_DATA, 64},
 	} {
 		b = append(b, report[f.at:][:f.n]...)
 	}

@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+
+	"keel/hcl/abi/snp"
 )
 
 // SNPGuest is what the AMD-SP keeps of a guest since its launch.
 type SNPGuest struct {
-	Policy          uint64   // bits PolicySMT and so on; ABI minor and major in bits 15:0
+	Policy          uint64   // bits snp.POLICY_SMT and so on; ABI minor and major in bits 15:0
 	Measurement     [48]byte // launch digest
 	HostData        [32]byte
 	FamilyID        [16]byte // from the ID block, as the following
@@ -31,9 +33,6 @@ type SNPRequest struct {
 	HideChipID bool   // MASK_CHIP_ID of the host's configuration
 }
 
-// signerMaskChip is SIGNER_INFO's MASK_CHIP_KEY bit.
-const signerMaskChip = 1 << 1
-
 // noMigrationAgent fills REPORT_ID_MA of a guest that no migration agent serves.
 const noMigrationAgent = 0xff
 
@@ -49,39 +48,39 @@ func (c *Chip) Report(g *SNPGuest, req *SNPRequest) ([]byte, error) {
 		return nil, fmt.Errorf("%w: a report of version %d; ask for 2 or 3", ErrRequest, version)
 	case req.VMPL > highestVMPL || req.VMPL < req.Requester:
 		return nil, fmt.Errorf("%w: VMPL %d asks for a report of VMPL %d; ask for its own or a higher one", ErrRequest, req.Requester, req.VMPL)
-	case g.Policy&PolicyReserved == 0:
+	case g.Policy&snp.POLICY_RESERVED_ONE == 0:
 		return nil, fmt.Errorf("%w: bit 17 of policy %#x is clear; set it", ErrRequest, g.Policy)
 	}
-	b := make([]byte, SNPReportSize)
+	b := make([]byte, snp.REPORT_SIZE)
 	le := binary.LittleEndian
-	le.PutUint32(b[snpVersion:], version)
-	le.PutUint32(b[snpGuestSVN:], g.GuestSVN)
-	le.PutUint64(b[snpPolicy:], g.Policy)
-	copy(b[snpFamilyID:], g.FamilyID[:])
-	copy(b[snpImageID:], g.ImageID[:])
-	le.PutUint32(b[snpVMPL:], req.VMPL)
-	le.PutUint32(b[snpSignatureAlgo:], algoECDSAP384)
+	le.PutUint32(b[snp.REPORT_VERSION:], version)
+	le.PutUint32(b[snp.REPORT_GUEST_SVN:], g.GuestSVN)
+	le.PutUint64(b[snp.REPORT_POLICY:], g.Policy)
+	copy(b[snp.REPORT_FAMILY_ID:], g.FamilyID[:])
+	copy(b[snp.REPORT_IMAGE_ID:], g.ImageID[:])
+	le.PutUint32(b[snp.REPORT_VMPL:], req.VMPL)
+	le.PutUint32(b[snp.REPORT_SIGNATURE_ALGO:], snp.SIGNATURE_ECDSA_P384)
 	signer := uint32(0)
 	if g.AuthorKey {
-		signer |= signerAuthor
+		signer |= snp.REPORT_FLAG_AUTHOR_KEY
 	}
 	if req.HideChipID {
-		signer |= signerMaskChip
+		signer |= snp.REPORT_FLAG_MASK_CHIP_KEY
 	} else {
-		copy(b[snpChipID:], c.id[:])
+		copy(b[snp.REPORT_CHIP_ID:], c.id[:])
 	}
-	le.PutUint32(b[snpSignerInfo:], signer)
-	copy(b[snpReportData:], req.Data[:])
-	copy(b[snpMeasurement:], g.Measurement[:])
-	copy(b[snpHostData:], g.HostData[:])
-	copy(b[snpIDKeyDigest:], g.IDKeyDigest[:])
-	copy(b[snpAuthorDigest:], g.AuthorKeyDigest[:])
-	copy(b[snpReportID:], g.ReportID[:])
-	for i := range b[snpReportIDMA:snpReportedTCB] {
-		b[snpReportIDMA+i] = noMigrationAgent
+	le.PutUint32(b[snp.REPORT_FLAGS:], signer)
+	copy(b[snp.REPORT_DATA:], req.Data[:])
+	copy(b[snp.REPORT_MEASUREMENT:], g.Measurement[:])
+	copy(b[snp.REPORT_HOST_DATA:], g.HostData[:])
+	copy(b[snp.REPORT_ID_KEY_DIGEST:], g.IDKeyDigest[:])
+	copy(b[snp.REPORT_AUTHOR_KEY_DIGEST:], g.AuthorKeyDigest[:])
+	copy(b[snp.REPORT_REPORT_ID:], g.ReportID[:])
+	for i := range b[snp.REPORT_REPORT_ID_MA:snp.REPORT_REPORTED_TCB] {
+		b[snp.REPORT_REPORT_ID_MA+i] = noMigrationAgent
 	}
 	if version >= 3 {
-		b[snpFamily], b[snpModel], b[snpStepping] = chipFamily, chipModel, chipStepping
+		b[snp.REPORT_CPUID_FAM_ID], b[snp.REPORT_CPUID_MOD_ID], b[snp.REPORT_CPUID_STEP] = chipFamily, chipModel, chipStepping
 	}
 	c.putVersions(b, g.LaunchTCB)
 	if err := c.signReport(b); err != nil {
@@ -95,11 +94,11 @@ func (c *Chip) putVersions(b []byte, launch TCB) {
 	if launch == 0 {
 		launch = c.tcb
 	}
-	for _, at := range []int{snpCurrentTCB, snpReportedTCB, snpCommittedTCB} {
+	for _, at := range []int{snp.REPORT_CURRENT_TCB, snp.REPORT_REPORTED_TCB, snp.REPORT_COMMITTED_TCB} {
 		binary.LittleEndian.PutUint64(b[at:], uint64(c.tcb))
 	}
-	binary.LittleEndian.PutUint64(b[snpLaunchTCB:], uint64(launch))
-	for _, at := range []int{snpCurrentFW, snpCommittedFW} { // firmware 1.55, build 21
+	binary.LittleEndian.PutUint64(b[snp.REPORT_LAUNCH_TCB:], uint64(launch))
+	for _, at := range []int{snp.REPORT_CURRENT_BUILD, snp.REPORT_COMMITTED_BUILD} { // firmware 1.55, build 21
 		b[at], b[at+1], b[at+2] = 21, 55, 1
 	}
 }

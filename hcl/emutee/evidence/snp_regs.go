@@ -1,52 +1,5 @@
 package evidence
 
-// Offsets in an ATTESTATION_REPORT: SEV Secure Nested Paging Firmware ABI Specification
-// (AMD 56860), table "ATTESTATION_REPORT".
-const (
-	snpVersion       = 0x000 // u32
-	snpGuestSVN      = 0x004 // u32
-	snpPolicy        = 0x008 // u64
-	snpFamilyID      = 0x010 // 16 bytes
-	snpImageID       = 0x020 // 16 bytes
-	snpVMPL          = 0x030 // u32
-	snpSignatureAlgo = 0x034 // u32
-	snpCurrentTCB    = 0x038 // u64
-	snpSignerInfo    = 0x048 // u32
-	snpReportData    = 0x050 // 64 bytes
-	snpMeasurement   = 0x090 // 48 bytes
-	snpHostData      = 0x0c0 // 32 bytes
-	snpIDKeyDigest   = 0x0e0 // 48 bytes
-	snpAuthorDigest  = 0x110 // 48 bytes
-	snpReportID      = 0x140 // 32 bytes
-	snpReportIDMA    = 0x160 // 32 bytes
-	snpReportedTCB   = 0x180 // u64
-	snpFamily        = 0x188 // u8 each, from version 3 on: CPUID family, model, stepping
-	snpModel         = 0x189
-	snpStepping      = 0x18a
-	snpChipID        = 0x1a0 // 64 bytes
-	snpCommittedTCB  = 0x1e0 // u64
-	snpCurrentFW     = 0x1e8 // u8 build, minor, major
-	snpCommittedFW   = 0x1ec // u8 build, minor, major
-	snpLaunchTCB     = 0x1f0 // u64
-	snpSignature     = 0x2a0 // R and S of 72 bytes each, little endian, then zeros
-	snpSignatureS    = 72
-
-	algoECDSAP384 = 1
-	signerAuthor  = 1 << 0 // SIGNER_INFO: the ID block has an author key; bits 4:2 zero: VCEK
-)
-
-// SNPReportSize is the size in bytes of an attestation report.
-const SNPReportSize = 0x4a0
-
-// Bits of a guest policy (AMD 56860, table "Guest Policy").
-const (
-	PolicySMT      = 1 << 16
-	PolicyReserved = 1 << 17 // must be one
-	PolicyMigrate  = 1 << 18 // a migration agent may be associated
-	PolicyDebug    = 1 << 19 // the host may read the guest's memory
-	PolicySocket   = 1 << 20 // the guest may run on one socket only
-)
-
 // The processor that the emulated AMD-SP belongs to: Milan, stepping B1. A verifier takes
 // the product line from these numbers.
 const (

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"keel/hcl/abi/snp"
 )
 
 func newChip(tb testing.TB, secret string) *Chip {
@@ -31,7 +33,7 @@ func counted(b []byte, from byte) {
 }
 
 func fullGuest() *SNPGuest {
-	g := &SNPGuest{Policy: PolicyReserved | PolicySMT | 0x0137, GuestSVN: 0x11223344, AuthorKey: true, LaunchTCB: 0x0102030405060708}
+	g := &SNPGuest{Policy: snp.POLICY_RESERVED_ONE | snp.POLICY_SMT | 0x0137, GuestSVN: 0x11223344, AuthorKey: true, LaunchTCB: 0x0102030405060708}
 	counted(g.Measurement[:], 1)
 	counted(g.HostData[:], 2)
 	counted(g.FamilyID[:], 3)
@@ -115,7 +117,7 @@ func TestSNPLayout(t *testing.T) {
 }
 
 func TestSNPVariants(t *testing.T) {
-	c, g := newChip(t, "a"), &SNPGuest{Policy: PolicyReserved}
+	c, g := newChip(t, "a"), &SNPGuest{Policy: snp.POLICY_RESERVED_ONE}
 	b, err := c.Report(g, &SNPRequest{Version: 2, HideChipID: true})
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +169,7 @@ func TestDeriveKey(t *testing.T) {
 		bit  uint64
 		f    func(g *SNPGuest, r *KeyRequest)
 	}{
-		{"policy", SelectPolicy, func(g *SNPGuest, _ *KeyRequest) { g.Policy ^= PolicySMT }},
+		{"policy", SelectPolicy, func(g *SNPGuest, _ *KeyRequest) { g.Policy ^= snp.POLICY_SMT }},
 		{"image", SelectImageID, func(g *SNPGuest, _ *KeyRequest) { g.ImageID[0]++ }},
 		{"family", SelectFamilyID, func(g *SNPGuest, _ *KeyRequest) { g.FamilyID[0]++ }},
 		{"measurement", SelectMeasurement, func(g *SNPGuest, _ *KeyRequest) { g.Measurement[47]++ }},

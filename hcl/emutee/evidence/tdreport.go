@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"keel/hcl/abi/tdx"
 )
 
 // TD is what the TDX module keeps of a trust domain's measurements (TDINFO_STRUCT).
@@ -64,42 +66,42 @@ func NewPlatform(secret []byte) (*Platform, error) {
 // seamDigest is the measurement of the emulated TDX module.
 func seamDigest() [48]byte { return sha512.Sum384([]byte("Keel EMULATED TDX module, not Intel")) }
 
-// Report answers TDG.MR.REPORT: a TDREPORT_STRUCT of TDReportSize bytes.
+// Report answers TDG.MR.REPORT: a TDREPORT_STRUCT of tdx.REPORT_SIZE bytes.
 func (p *Platform) Report(td *TD, data [64]byte) []byte {
-	b := make([]byte, TDReportSize)
+	b := make([]byte, tdx.REPORT_SIZE)
 	le := binary.LittleEndian
-	b[macType] = reportTypeTDX
-	copy(b[macCPUSVN:], svnCPU)
-	copy(b[macReportData:], data[:])
+	b[tdx.REPORT_TYPE] = tdx.REPORT_TYPE_TDX
+	copy(b[tdx.REPORT_CPUSVN:], svnCPU)
+	copy(b[tdx.REPORT_DATA:], data[:])
 
-	le.PutUint64(b[tcbValid:], tcbValidFields)
-	copy(b[tcbSVN:], svnTEE)
+	le.PutUint64(b[tcbInfo+tdx.TCB_INFO_VALID:], tcbValidFields)
+	copy(b[tcbInfo+tdx.TCB_INFO_SVN:], svnTEE)
 	seam := seamDigest()
-	copy(b[tcbMRSEAM:], seam[:])
-	copy(b[tcbSVN2:], svnTEE)
+	copy(b[tcbInfo+tdx.TCB_INFO_MRSEAM:], seam[:])
+	copy(b[tcbInfo+tdx.TCB_INFO_SVN2:], svnTEE)
 
-	le.PutUint64(b[tdAttributes:], td.Attributes)
-	le.PutUint64(b[tdXFAM:], td.XFAM)
-	copy(b[tdMRTD:], td.MRTD[:])
-	copy(b[tdConfigID:], td.MRConfigID[:])
-	copy(b[tdOwner:], td.MROwner[:])
-	copy(b[tdOwnerCfg:], td.MROwnerConfig[:])
+	le.PutUint64(b[tdInfo+tdx.TDINFO_ATTRIBUTES:], td.Attributes)
+	le.PutUint64(b[tdInfo+tdx.TDINFO_XFAM:], td.XFAM)
+	copy(b[tdInfo+tdx.TDINFO_MRTD:], td.MRTD[:])
+	copy(b[tdInfo+tdx.TDINFO_MRCONFIGID:], td.MRConfigID[:])
+	copy(b[tdInfo+tdx.TDINFO_MROWNER:], td.MROwner[:])
+	copy(b[tdInfo+tdx.TDINFO_MROWNERCONFIG:], td.MROwnerConfig[:])
 	for i := range td.RTMR {
-		copy(b[tdRTMR+i*len(td.RTMR[i]):], td.RTMR[i][:])
+		copy(b[tdInfo+tdx.TDINFO_RTMR+i*len(td.RTMR[i]):], td.RTMR[i][:])
 	}
-	copy(b[tdServTD:], td.ServTDHash[:])
+	copy(b[tdInfo+tdx.TDINFO_SERVTD_HASH:], td.ServTDHash[:])
 
-	sum := sha512.Sum384(b[tcbInfo:][:tcbInfoSize])
-	copy(b[macTCBInfoHash:], sum[:])
-	sum = sha512.Sum384(b[tdInfo:][:tdInfoSize])
-	copy(b[macInfoHash:], sum[:])
-	copy(b[macMAC:], p.reportMAC(b))
+	sum := sha512.Sum384(b[tcbInfo:][:tdx.TCB_INFO_SIZE])
+	copy(b[tdx.REPORT_TCB_INFO_HASH:], sum[:])
+	sum = sha512.Sum384(b[tdInfo:][:tdx.TDINFO_SIZE])
+	copy(b[tdx.REPORT_INFO_HASH:], sum[:])
+	copy(b[tdx.REPORT_MAC:], p.reportMAC(b))
 	return b
 }
 
 func (p *Platform) reportMAC(b []byte) []byte {
 	h := hmac.New(sha256.New, p.mac)
-	h.Write(b[:macMAC])
+	h.Write(b[:tdx.REPORT_MAC])
 	return h.Sum(nil)
 }
 
@@ -107,16 +109,16 @@ func (p *Platform) reportMAC(b []byte) []byte {
 // tells whether a TDREPORT is of this machine and whole. Its errors are ErrRequest.
 func (p *Platform) VerifyReport(b []byte) error {
 	switch {
-	case len(b) != TDReportSize:
-		return fmt.Errorf("%w: a TDREPORT of %d bytes; it has %d", ErrRequest, len(b), TDReportSize)
-	case b[macType] != reportTypeTDX:
-		return fmt.Errorf("%w: a report of type %#x is no TDREPORT", ErrRequest, b[macType])
-	case !hmac.Equal(b[macMAC:macEnd], p.reportMAC(b)):
+	case len(b) != tdx.REPORT_SIZE:
+		return fmt.Errorf("%w: a TDREPORT of %d bytes; it has %d", ErrRequest, len(b), tdx.REPORT_SIZE)
+	case b[tdx.REPORT_TYPE] != tdx.REPORT_TYPE_TDX:
+		return fmt.Errorf("%w: a report of type %#x is no TDREPORT", ErrRequest, b[tdx.REPORT_TYPE])
+	case !hmac.Equal(b[tdx.REPORT_MAC:tdx.REPORT_TCB_INFO], p.reportMAC(b)):
 		return fmt.Errorf("%w: the TDREPORT's MAC is not this machine's", ErrRequest)
 	}
-	sum := sha512.Sum384(b[tcbInfo:][:tcbInfoSize])
-	info := sha512.Sum384(b[tdInfo:][:tdInfoSize])
-	if !slices.Equal(sum[:], b[macTCBInfoHash:][:len(sum)]) || !slices.Equal(info[:], b[macInfoHash:][:len(info)]) {
+	sum := sha512.Sum384(b[tcbInfo:][:tdx.TCB_INFO_SIZE])
+	info := sha512.Sum384(b[tdInfo:][:tdx.TDINFO_SIZE])
+	if !slices.Equal(sum[:], b[tdx.REPORT_TCB_INFO_HASH:][:len(sum)]) || !slices.Equal(info[:], b[tdx.REPORT_INFO_HASH:][:len(info)]) {
 		return fmt.Errorf("%w: the TDREPORT's parts differ from what its MAC covers", ErrRequest)
 	}
 	return nil

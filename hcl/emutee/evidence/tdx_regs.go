@@ -1,43 +1,14 @@
 package evidence
 
-// Offsets in a TDREPORT_STRUCT: Intel TDX Module ABI Specification (348551), "Measurement
-// and Attestation Types"; its first part is the CPU's REPORTMACSTRUCT (Intel TDX CPU
-// Architectural Extensions, 343754, table 2-3).
+import "keel/hcl/abi/tdx"
+
+// Where the parts of a TDREPORT lie, and which fields of TEE_TCB_INFO are filled in: bit i
+// stands for the eight bytes at 8*i.
 const (
-	macType        = 0x000 // REPORTTYPE: type, subtype, version, reserved
-	macCPUSVN      = 0x010 // 16 bytes
-	macTCBInfoHash = 0x020 // SHA-384 of TEE_TCB_INFO
-	macInfoHash    = 0x050 // SHA-384 of TDINFO
-	macReportData  = 0x080 // 64 bytes
-	macMAC         = 0x0e0 // HMAC-SHA-256 of all before
-	macEnd         = 0x100
-
-	tcbInfo        = 0x100 // TEE_TCB_INFO, 239 bytes
-	tcbInfoSize    = 239
-	tcbValid       = tcbInfo + 0   // u64: bit i tells that the eight bytes at 8*i are filled in
-	tcbSVN         = tcbInfo + 8   // 16 bytes
-	tcbMRSEAM      = tcbInfo + 24  // 48 bytes
-	tcbMRSigner    = tcbInfo + 72  // 48 bytes, zero for a module of the CPU's vendor
-	tcbAttributes  = tcbInfo + 120 // 8 bytes
-	tcbSVN2        = tcbInfo + 128 // 16 bytes: of the module as it runs now
+	tcbInfo        = tdx.REPORT_TCB_INFO
+	tdInfo         = tdx.REPORT_TDINFO
 	tcbValidFields = 0x301ff
-
-	tdInfo       = 0x200 // TDINFO_STRUCT, 512 bytes
-	tdInfoSize   = 512
-	tdAttributes = tdInfo + 0   // u64
-	tdXFAM       = tdInfo + 8   // u64
-	tdMRTD       = tdInfo + 16  // 48 bytes each
-	tdConfigID   = tdInfo + 64  // MRCONFIGID
-	tdOwner      = tdInfo + 112 // MROWNER
-	tdOwnerCfg   = tdInfo + 160 // MROWNERCONFIG
-	tdRTMR       = tdInfo + 208 // four of them
-	tdServTD     = tdInfo + 400 // SERVTD_HASH
-
-	reportTypeTDX = 0x81
 )
-
-// TDReportSize is the size in bytes of a TDREPORT_STRUCT.
-const TDReportSize = 1024
 
 // AttributeDebug is the bit of a TD's ATTRIBUTES that opens it to the host.
 const AttributeDebug = 1 << 0
@@ -47,7 +18,6 @@ const AttributeDebug = 1 << 0
 const (
 	quoteVersion  = 4
 	quoteKeyECDSA = 2 // ECDSA over P-256
-	quoteTEE      = 0x81
 
 	quoteHeaderSize = 48
 	quoteBodySize   = 584

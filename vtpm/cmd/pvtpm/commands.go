@@ -1,6 +1,10 @@
 package main
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"keel/vtpm/wire"
+)
 
 // Library part 2: §6.9 (structure tags), §6.5.2 (command codes), §6.6.3 (response codes), §7.4
 // (permanent handles).
@@ -10,7 +14,6 @@ const (
 
 	rhOwner    = 0x40000001
 	rhPlatform = 0x4000000C
-	rsPW       = 0x40000009 // the session that is a password
 
 	ccNVRead        = 0x14E
 	ccSelfTest      = 0x143
@@ -56,16 +59,10 @@ func succeeded(response []byte) bool {
 // that the owner or the platform reads, with a password alone. An index that authorizes
 // its own reads may count them.
 func passwordOfHierarchy(b []byte) bool {
-	const (
-		area    = 8         // after two handles: the size of the area
-		session = area + 4  // its first session: handle, nonce size, attributes, password size
-		fixed   = 4 + 2 + 3 // size of that without the password
-	)
-	if len(b) < session+fixed {
+	const area = 8 // after two handles
+	if len(b) < area {
 		return false
 	}
-	be := binary.BigEndian
-	by := be.Uint32(b)
-	return (by == rhOwner || by == rhPlatform) && be.Uint32(b[session:]) == rsPW && be.Uint16(b[session+4:]) == 0 &&
-		be.Uint32(b[area:]) == fixed+uint32(be.Uint16(b[session+7:]))
+	by := binary.BigEndian.Uint32(b)
+	return (by == rhOwner || by == rhPlatform) && wire.PasswordAlone(b[area:])
 }

@@ -17,15 +17,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/u-root/u-root/pkg/cpio"
 	"golang.org/x/sys/unix"
+
+	"keel/boot/qemu/vsock"
+	"keel/initramfs"
+	"keel/kernelcfg"
 )
 
-// TestQEMU runs with envQEMU set. envKernel names a Linux kernel with virtio-vsock;
-// without it the newest VTL2 kernel in the user's cache is taken.
 const (
-	envQEMU   = "KEEL_VSOCK_QEMU"
-	envKernel = "KEEL_VSOCK_KERNEL"
+	root = "../.." // of the module
 
 	qemuPatience = 4 * time.Minute
 	bulk         = 64 << 20
@@ -34,7 +34,7 @@ const (
 // machine is a VM whose /init is this test binary.
 type machine struct {
 	t       *testing.T
-	device  *Device
+	device  *vsock.Device
 	path    string
 	served  chan error
 	cmd     *exec.Cmd
@@ -45,19 +45,13 @@ type machine struct {
 // startMachine boots QEMU with the device, as the launcher does.
 func startMachine(t *testing.T) *machine {
 	t.Helper()
-	if os.Getenv(envQEMU) == "" {
-		t.Skipf("set %s=1 to boot a VM", envQEMU)
-	}
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if errors.Is(err, exec.ErrNotFound) {
-		t.Skip("QEMU is not installed")
-	}
+	kernel, err := kernelcfg.Build(t.Context(), kernelcfg.Release)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	m := &machine{t: t, path: filepath.Join(dir, "vm"), served: make(chan error, 1)}
-	if m.device, err = New(Options{CID: 42, Path: m.path}); err != nil {
+	if m.device, err = vsock.New(vsock.Options{CID: 42, Path: m.path}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -78,11 +72,11 @@ func startMachine(t *testing.T) *machine {
 	args := slices.Concat([]string{
 		"-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome", "-smp", "2", "-m", "256M",
-		"-serial", "stdio", "-kernel", guestKernel(t), "-initrd", guestInitrd(t, dir),
+		"-serial", "stdio", "-kernel", kernel, "-initrd", guestInitrd(t, dir),
 		"-append", "console=ttyS0 quiet tsc=reliable no_timer_check panic=-1",
 		"-chardev", "socket,id=mon,fd=4", "-mon", "chardev=mon,mode=readline",
-	}, MemoryArgs(size), m.device.QEMUArgs(3))
-	m.cmd = exec.Command(qemu, args...)
+	}, vsock.MemoryArgs(size), m.device.QEMUArgs(3))
+	m.cmd = exec.Command("qemu-system-x86_64", args...)
 	m.cmd.ExtraFiles = []*os.File{m.device.Peer(), theirs}
 	m.cmd.Stdout, m.cmd.Stderr = &m.console, &m.console
 	if err := m.cmd.Start(); err != nil {
@@ -94,56 +88,19 @@ func startMachine(t *testing.T) *machine {
 	return m
 }
 
-func guestKernel(t *testing.T) string {
-	t.Helper()
-	if path := os.Getenv(envKernel); path != "" {
-		return path
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, _ := filepath.Glob(filepath.Join(cache, "keel", "kernel", "release-*", "bzImage"))
-	newest, at := "", time.Time{}
-	for _, path := range found {
-		if info, err := os.Stat(path); err == nil && info.ModTime().After(at) {
-			newest, at = path, info.ModTime()
-		}
-	}
-	if newest == "" {
-		t.Fatalf("no VTL2 kernel was built: build one, or set %s", envKernel)
-	}
-	return newest
-}
-
 // guestInitrd packs this test binary, built static, as /init.
 func guestInitrd(t *testing.T, dir string) string {
 	t.Helper()
 	binary := filepath.Join(dir, "init")
-	build := exec.Command("go", "test", "-c", "-o", binary, "-ldflags", "-s -w", ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := initramfs.CompileTest(t.Context(), root, "keel/tests/vsock", binary); err != nil {
+		t.Fatal(err)
 	}
-	data, err := os.ReadFile(binary)
+	archive, err := initramfs.ProgramInitrd(binary)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var archive bytes.Buffer
-	w := cpio.Newc.Writer(&archive)
-	for _, r := range []cpio.Record{
-		cpio.Directory("dev", 0o755), cpio.CharDev("dev/console", 0o600, 5, 1),
-		cpio.StaticRecord(data, cpio.Info{Name: "init", Mode: cpio.S_IFREG | 0o755}),
-	} {
-		if err := w.WriteRecord(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(dir, "initrd")
-	if err := os.WriteFile(path, archive.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(path, archive, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -309,7 +266,7 @@ func TestQEMU(t *testing.T) {
 	step("killed clients", func() string { m.killClients(); return "" })
 	step("64 connections by the guest", func() string { m.guestDials(64); return "" })
 	step("pause", func() string { m.pause(); return "" })
-	m.until("connections stay", func(s Stats) bool { return s.Open == 0 })
+	m.until("connections stay", func(s vsock.Stats) bool { return s.Open == 0 })
 	if s := m.device.Stats(); s.BadPackets+s.Broken+s.TimedOut+s.DroppedResets != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -318,7 +275,7 @@ func TestQEMU(t *testing.T) {
 		defer c.Close()
 		m.command("system_reset")
 		took := m.ready()
-		c.SetDeadline(time.Now().Add(patience))
+		c.SetDeadline(time.Now().Add(qemuPatience))
 		if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			m.fatal("a connection outlived its guest: %v", err)
 		}
@@ -401,7 +358,7 @@ func (m *machine) killClients() {
 			m.fatal("round %d: %v", round, err)
 		}
 	}
-	m.until("killed clients stay", func(s Stats) bool { return s.Open == 1 })
+	m.until("killed clients stay", func(s vsock.Stats) bool { return s.Open == 1 })
 }
 
 // guestDials lets the guest connect to an echo on the host, from 4 processes' worth
@@ -464,7 +421,7 @@ func (m *machine) pause() {
 	defer c.Close()
 	messages := m.device.Stats().Messages
 	m.command("stop")
-	m.until("QEMU does not stop the rings", func(s Stats) bool { return s.Messages > messages })
+	m.until("QEMU does not stop the rings", func(s vsock.Stats) bool { return s.Messages > messages })
 	time.Sleep(300 * time.Millisecond)
 	go func() {
 		time.Sleep(300 * time.Millisecond)
@@ -475,9 +432,9 @@ func (m *machine) pause() {
 	}
 }
 
-func (m *machine) until(what string, ok func(Stats) bool) {
+func (m *machine) until(what string, ok func(vsock.Stats) bool) {
 	m.t.Helper()
-	for end := time.Now().Add(patience); !ok(m.device.Stats()); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(qemuPatience); !ok(m.device.Stats()); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			m.fatal("%s", what)
 		}

@@ -60,7 +60,7 @@ func vsockFile(setUp func(fd int) error) (*os.File, error) {
 		return nil, err
 	}
 	if err = setUp(fd); err == nil {
-		err = nonblocking(fd) // os.NewFile looks at it
+		err = unix.SetNonblock(fd, true) // os.NewFile looks at it
 	}
 	if err != nil {
 		unix.Close(fd)
