@@ -87,6 +87,7 @@ func runCommand() *cobra.Command {
 	s.StringVar(&f.tpm.front, "tpm", "", "TPM of the guest: off, auto (crb), crb or tis (default off, with --tpm-state auto)")
 	s.StringVar(&f.tpm.state, "tpm-state", "", "disk, a file of 4 MiB or more, that keeps the TPM's state; without one it is new each time")
 	s.StringVar(&f.tpm.key, "tpm-key", "", "file with the key that seals the state (default FILE.key, made for an empty state)")
+	s.StringVar(&f.tpm.seal, "tpm-seal", sealHostKey, "what seals the state: host-key, or with isolation hardware: a key that the TEE derives for this image")
 	s.BoolVar(&f.tpm.reset, "tpm-state-reset", false, "give the TPM's state up and make a new TPM; also makes a missing file")
 	s.StringVar(&f.Name, "name", "keel", "name of the VM")
 	s.StringVar(&f.accel, "accel", "auto", "auto, kvm or tcg; auto picks kvm only where nesting works")

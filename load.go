@@ -34,14 +34,14 @@ func (f *runFlags) load(ctx context.Context) error {
 	if err := f.loadDisks(); err != nil {
 		return err
 	}
-	tpm, err := f.loadTPM()
+	tpm, err := f.loadTPM(isolation != config.IsolationNone)
 	if err != nil {
 		return err
 	}
 	if err := qemu.NameDisks(f.Disks); err != nil {
 		return err
 	}
-	if tpm != nil && tpm.Key != nil {
+	if tpm != nil && f.tpm.state != "" {
 		tpm.StateSerial = f.Disks[len(f.Disks)-1].Serials[0]
 	}
 	if err := f.loadPayload(ctx); err != nil {
@@ -50,25 +50,41 @@ func (f *runFlags) load(ctx context.Context) error {
 	if err := checkPayload(f.Kernel, f.Initrd, f.Memory, f.TPM); err != nil {
 		return err
 	}
-	f.Config, err = config.Marshal(&config.Config{
-		GuestName:   f.Name,
-		VPs:         f.VPs,
-		Memory:      f.Memory,
-		CommandLine: f.commandLine,
-		KernelSize:  uint64(len(f.Kernel)),
-		HasInitrd:   len(f.Initrd) > 0,
-		InitrdSize:  uint64(len(f.Initrd)),
-		LogJSON:     f.logJSON,
-		TraceExits:  f.traceExits,
-		Isolation:   isolation,
-		Oracle:      f.oracle,
-		Disks:       configDisks(f.Disks),
-		TPM:         tpm,
-	})
-	if err != nil {
+	if err := f.loadImage(ctx); err != nil {
 		return err
 	}
-	return f.loadImage(ctx)
+	var digest []byte
+	if isolation != config.IsolationNone {
+		if digest, err = launchDigest(f.image, isolation); err != nil {
+			return err
+		}
+	}
+	f.Config, err = config.Marshal(&config.Config{
+		GuestName:    f.Name,
+		VPs:          f.VPs,
+		Memory:       f.Memory,
+		CommandLine:  f.commandLine,
+		KernelSize:   uint64(len(f.Kernel)),
+		HasInitrd:    len(f.Initrd) > 0,
+		InitrdSize:   uint64(len(f.Initrd)),
+		LogJSON:      f.logJSON,
+		TraceExits:   f.traceExits,
+		Isolation:    isolation,
+		LaunchDigest: digest,
+		Oracle:       f.oracle,
+		Disks:        configDisks(f.Disks),
+		TPM:          tpm,
+	})
+	return err
+}
+
+// launchDigest measures the image as the hardware of an isolated VM would.
+func launchDigest(image string, isolation config.Isolation) ([]byte, error) {
+	m, err := boot.Measure(image, []string{isolation.String()}, false)
+	if err != nil {
+		return nil, err
+	}
+	return m[0].Digest[:], nil
 }
 
 // loadPayload reads the guest's kernel and initrd. The default initrd goes
@@ -119,13 +135,13 @@ func head(b []byte) []byte { return b[:min(len(b), guestload.HeadSize)] }
 
 // loadImage checks the image and turns it into what the loader takes.
 func (f *runFlags) loadImage(ctx context.Context) error {
-	path, err := f.image, error(nil)
-	if path == "" {
-		if path, err = defaultImage(ctx); err != nil {
+	var err error
+	if f.image == "" {
+		if f.image, err = defaultImage(ctx); err != nil {
 			return err
 		}
 	}
-	image, err := qemu.ReadFile(path, "image", handoff.OutcomeBadImage)
+	image, err := qemu.ReadFile(f.image, "image", handoff.OutcomeBadImage)
 	if err != nil {
 		return err
 	}

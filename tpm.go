@@ -17,8 +17,15 @@ import (
 // tpmFlags are the flags of "keel run" that are about the guest's TPM.
 type tpmFlags struct {
 	front, state, key string
+	seal              string
 	reset             bool
 }
+
+// The values of --tpm-seal.
+const (
+	sealHostKey  = "host-key"
+	sealHardware = "hardware"
+)
 
 // The values of --tpm.
 const (
@@ -32,15 +39,18 @@ const (
 const keySuffix = ".key"
 
 // loadTPM checks the TPM that was asked for, nil for none, and adds its state to the disks.
-func (f *runFlags) loadTPM() (*config.TPM, error) {
+func (f *runFlags) loadTPM(isolated bool) (*config.TPM, error) {
 	t := &f.tpm
+	if err := t.checkSeal(isolated); err != nil {
+		return nil, err
+	}
 	if t.front == "" {
 		t.front = tpmOff
 		if t.state != "" {
 			t.front = tpmAuto
 		}
 	}
-	c := &config.TPM{Reset: t.reset}
+	c := &config.TPM{Reset: t.reset, Hardware: t.seal == sealHardware}
 	switch t.front {
 	case tpmAuto, tpmCRB:
 		c.Interface = config.TPMCRB
@@ -71,11 +81,47 @@ func (f *runFlags) loadTPM() (*config.TPM, error) {
 	if err := t.prepare(state); err != nil {
 		return nil, err
 	}
-	if c.Key, err = t.open(state); err != nil {
+	if c.Hardware {
+		err = t.lookAt(state)
+	} else {
+		c.Key, err = t.open(state)
+	}
+	if err != nil {
 		return nil, err
 	}
 	f.Disks = append(f.Disks, qemu.Disk{Files: []string{state}, Hidden: true, Front: qemu.FrontVirtioSCSI, BlockSize: 512})
 	return c, nil
+}
+
+// checkSeal refuses ways of sealing that cannot be.
+func (t *tpmFlags) checkSeal(isolated bool) error {
+	switch {
+	case t.seal == "" || t.seal == sealHostKey:
+		return nil
+	case t.seal != sealHardware:
+		return usage(fmt.Sprintf("--tpm-seal %q is unknown", t.seal), "use host-key or hardware")
+	case t.state == "":
+		return usage("--tpm-seal hardware without a state", "name the state's file with --tpm-state")
+	case t.key != "":
+		return usage("--tpm-seal hardware leaves no use for a key of the host's", "leave --tpm-key out")
+	case !isolated:
+		return usage("--tpm-seal hardware without a TEE", "add --isolation snp, or use --tpm-seal host-key")
+	}
+	return nil
+}
+
+// lookAt checks a state disk whose key the host has not got.
+func (t *tpmFlags) lookAt(state string) error {
+	disk, err := gueststate.OpenFile(state, true)
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	if t.reset {
+		return nil
+	}
+	_, err = gueststate.Inspect(disk, nil)
+	return err
 }
 
 // prepare makes a state disk where there is none, if that was asked for.

@@ -33,29 +33,35 @@ func TestTPMFlags(t *testing.T) {
 		flags  tpmFlags
 		want   handoff.Outcome // empty: it works
 		off    bool
-		hidden int // disks that it adds
+		plain  bool // without isolation
+		hidden int  // disks that it adds
 	}{
-		"none":                  {flags: tpmFlags{}, off: true},
-		"off":                   {flags: tpmFlags{front: "off"}, off: true},
-		"CRB":                   {flags: tpmFlags{front: "crb"}},
-		"TIS":                   {flags: tpmFlags{front: "tis"}},
-		"auto":                  {flags: tpmFlags{front: "auto"}},
-		"unknown":               {flags: tpmFlags{front: "lpc"}, want: handoff.OutcomeUsage},
-		"off with state":        {flags: tpmFlags{front: "off", state: used}, want: handoff.OutcomeUsage},
-		"key alone":             {flags: tpmFlags{front: "crb", key: key}, want: handoff.OutcomeUsage},
-		"reset alone":           {flags: tpmFlags{front: "crb", reset: true}, want: handoff.OutcomeUsage},
-		"state":                 {flags: tpmFlags{state: used, key: key}, hidden: 1},
-		"state with wrong key":  {flags: tpmFlags{state: used, key: wrong}, want: handoff.OutcomeBadState},
-		"state with short key":  {flags: tpmFlags{state: used, key: short}, want: handoff.OutcomeBadState},
-		"state without its key": {flags: tpmFlags{state: used}, want: handoff.OutcomeBadState},
-		"state too small":       {flags: tpmFlags{state: small, key: key}, want: handoff.OutcomeBadState},
-		"state missing":         {flags: tpmFlags{state: filepath.Join(dir, "absent")}, want: handoff.OutcomeBadState},
-		"missing, to be made":   {flags: tpmFlags{state: filepath.Join(dir, "made"), reset: true}, hidden: 1},
-		"empty":                 {flags: tpmFlags{state: empty}, hidden: 1},
+		"none":                    {flags: tpmFlags{}, off: true},
+		"off":                     {flags: tpmFlags{front: "off"}, off: true},
+		"CRB":                     {flags: tpmFlags{front: "crb"}},
+		"TIS":                     {flags: tpmFlags{front: "tis"}},
+		"auto":                    {flags: tpmFlags{front: "auto"}},
+		"unknown":                 {flags: tpmFlags{front: "lpc"}, want: handoff.OutcomeUsage},
+		"off with state":          {flags: tpmFlags{front: "off", state: used}, want: handoff.OutcomeUsage},
+		"key alone":               {flags: tpmFlags{front: "crb", key: key}, want: handoff.OutcomeUsage},
+		"reset alone":             {flags: tpmFlags{front: "crb", reset: true}, want: handoff.OutcomeUsage},
+		"state":                   {flags: tpmFlags{state: used, key: key}, hidden: 1},
+		"state with wrong key":    {flags: tpmFlags{state: used, key: wrong}, want: handoff.OutcomeBadState},
+		"state with short key":    {flags: tpmFlags{state: used, key: short}, want: handoff.OutcomeBadState},
+		"state without its key":   {flags: tpmFlags{state: used}, want: handoff.OutcomeBadState},
+		"state too small":         {flags: tpmFlags{state: small, key: key}, want: handoff.OutcomeBadState},
+		"state missing":           {flags: tpmFlags{state: filepath.Join(dir, "absent")}, want: handoff.OutcomeBadState},
+		"missing, to be made":     {flags: tpmFlags{state: filepath.Join(dir, "made"), reset: true}, hidden: 1},
+		"empty":                   {flags: tpmFlags{state: empty}, hidden: 1},
+		"seal unknown":            {flags: tpmFlags{state: used, key: key, seal: "wax"}, want: handoff.OutcomeUsage},
+		"sealed by the TEE":       {flags: tpmFlags{state: used, seal: sealHardware}, hidden: 1},
+		"by a TEE and a key":      {flags: tpmFlags{state: used, key: key, seal: sealHardware}, want: handoff.OutcomeUsage},
+		"by a TEE, no state":      {flags: tpmFlags{front: "crb", seal: sealHardware}, want: handoff.OutcomeUsage},
+		"by a TEE, there is none": {flags: tpmFlags{state: used, seal: sealHardware}, plain: true, want: handoff.OutcomeUsage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := runFlags{tpm: tt.flags}
-			c, err := f.loadTPM()
+			c, err := f.loadTPM(!tt.plain)
 			if tt.want != "" {
 				if qemu.OutcomeOf(err) != tt.want || err == nil {
 					t.Errorf("%v, want %s", err, tt.want)
@@ -65,7 +71,7 @@ func TestTPMFlags(t *testing.T) {
 			if err != nil || (c == nil) != tt.off || f.TPM == tt.off || len(f.Disks) != tt.hidden {
 				t.Fatalf("%+v, TPM %t, %d disks, %v", c, f.TPM, len(f.Disks), err)
 			}
-			if tt.hidden > 0 && (!f.Disks[0].Hidden || len(c.Key) != gueststate.KeyBytes || len(configDisks(f.Disks)) != 0) {
+			if tt.hidden > 0 && (!f.Disks[0].Hidden || len(c.Key) != gueststate.KeyBytes && !c.Hardware || len(configDisks(f.Disks)) != 0) {
 				t.Errorf("%+v with a key of %d bytes", f.Disks[0], len(c.Key))
 			}
 		})
@@ -79,8 +85,8 @@ func TestTPMFlags(t *testing.T) {
 	}
 	first := runFlags{tpm: tpmFlags{state: empty}}
 	second := runFlags{tpm: tpmFlags{state: empty}}
-	a, errA := first.loadTPM()
-	b, errB := second.loadTPM()
+	a, errA := first.loadTPM(false)
+	b, errB := second.loadTPM(false)
 	if errA != nil || errB != nil || !bytes.Equal(a.Key, b.Key) {
 		t.Errorf("%v, %v: keys differ: %t", errA, errB, a != nil && b != nil && !bytes.Equal(a.Key, b.Key))
 	}

@@ -28,6 +28,9 @@ type Environment struct {
 	// good, and OpenOracle the one with which Keel's execution is compared.
 	Open       func(c *config.Config) (hcl.Partition, error)
 	OpenOracle func() (hcl.Partition, error)
+	// Attester returns the signature of the TEE that the configuration asks for. It is
+	// called with isolation only.
+	Attester func(c *config.Config) (hcl.Attester, error)
 	// Devices gives access to what the host assigned, and lets that reach the
 	// guest's memory unless it is nil. It is called when the guest has disks.
 	Devices func(memory *guestmem.Memory) (Devices, error)
@@ -163,7 +166,13 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if err != nil {
 		return nil, err
 	}
-	tpm, err := openTPM(c, ctls, env.Log)
+	var tee hcl.Attester
+	if c.Isolation != config.IsolationNone {
+		if tee, err = env.Attester(c); err != nil {
+			return nil, err
+		}
+	}
+	tpm, err := openTPM(c, tee, ctls, env.Log)
 	if err != nil {
 		return nil, err
 	}

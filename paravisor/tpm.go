@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keel/boot/handoff"
+	"keel/hcl"
 	"keel/hcl/abi/x86"
 	"keel/paravisor/acpi"
 	"keel/paravisor/config"
@@ -53,7 +54,9 @@ type tpm struct {
 	ignored  func() uint64 // writes to the front that had no effect
 	crb      bool
 	log      *slog.Logger
-	started  bool // by a boot before this one
+	started  bool         // by a boot before this one
+	tee      hcl.Attester // nil without isolation
+	keys     tpmKeys      // of this boot
 }
 
 // front is how the guest reaches its TPM.
@@ -64,7 +67,7 @@ type front interface {
 
 // openTPM starts the TPM that the configuration asks for, nil for none. Its state is on a
 // disk of its own, which the guest never sees.
-func openTPM(c *config.Config, ctls *controllers, log *slog.Logger) (*tpm, error) {
+func openTPM(c *config.Config, tee hcl.Attester, ctls *controllers, log *slog.Logger) (*tpm, error) {
 	if c.TPM == nil {
 		if err := os.Remove(tpmPacked); err != nil { // it would take memory for nothing
 			log.Warn("the TPM's worker is in the way", "error", err)
@@ -78,13 +81,13 @@ func openTPM(c *config.Config, ctls *controllers, log *slog.Logger) (*tpm, error
 	defer cancel()
 	var backing vtpm.Store = &memoryStore{}
 	if c.TPM.StateSerial != "" {
-		store, err := openState(ctx, c, ctls, log)
+		store, err := openState(ctx, c, tee, ctls, log)
 		if err != nil {
 			return nil, err
 		}
 		backing = store
 	}
-	t := &tpm{presence: ppi.New(), log: log, crb: c.TPM.Interface == config.TPMCRB}
+	t := &tpm{presence: ppi.New(), log: log, crb: c.TPM.Interface == config.TPMCRB, tee: tee}
 	var err error
 	if t.state, err = nv.Open(backing); err != nil {
 		return nil, err
@@ -135,7 +138,7 @@ func unpack(packed, program string) error {
 }
 
 // openState opens the disk that keeps the TPM's state.
-func openState(ctx context.Context, c *config.Config, ctls *controllers, log *slog.Logger) (*gueststate.Store, error) {
+func openState(ctx context.Context, c *config.Config, tee hcl.Attester, ctls *controllers, log *slog.Logger) (*gueststate.Store, error) {
 	found, err := ctls.wait(ctx, []string{c.TPM.StateSerial})
 	if err != nil {
 		return nil, badState("the disk for the TPM's state is not there", err)
@@ -144,7 +147,7 @@ func openState(ctx context.Context, c *config.Config, ctls *controllers, log *sl
 	if len(namespaces) == 0 {
 		return nil, badState("the disk for the TPM's state has no namespace that can be used", nil)
 	}
-	provider, err := gueststate.HostKey(c.TPM.Key)
+	provider, err := stateKey(c, tee)
 	if err != nil {
 		return nil, badState("the key of the TPM's state is of no use", err)
 	}
@@ -154,6 +157,18 @@ func openState(ctx context.Context, c *config.Config, ctls *controllers, log *sl
 	}
 	log.Info("the TPM's state", "report", store.Report().String())
 	return store, nil
+}
+
+// stateKey returns what seals the TPM's state.
+func stateKey(c *config.Config, tee hcl.Attester) (gueststate.Provider, error) {
+	if !c.TPM.Hardware {
+		return gueststate.HostKey(c.TPM.Key)
+	}
+	key, err := tee.SealingKey()
+	if err != nil {
+		return nil, err
+	}
+	return gueststate.TEEKey(tee.Kind(), tee.Emulated(), key[:])
 }
 
 func badState(cause string, err error) error {
@@ -224,8 +239,12 @@ func (t *tpm) bring(inputs func(banks []eventlog.Algorithm) (measure.Inputs, err
 			_, err = t.presence.Process(tpm)
 			return false, err
 		},
+		Report: t.report(),
 	})
 	if err != nil {
+		return nil, tpmError(err)
+	}
+	if t.keys, err = keysOf(platform); err != nil {
 		return nil, tpmError(err)
 	}
 	for _, s := range platform.Skipped() {

@@ -49,9 +49,9 @@ type MachineConfig struct {
 // stay in the processor between two runs, and model-specific registers of a VMSA
 // are loaded when the paravisor changes them, but not stored; a VMSA that RMPADJUST
 // makes anew is loaded in full. CPUID and writes of control registers are executed
-// by the partition and never exit. EXITINFO2 of EXIT_NPF names the page only. String
-// port I/O, and writes to what is neither memory nor reserved, end in EXIT_INVALID:
-// the partition has executed them. A read of such an address is undone, and reserves
+// by the partition and never exit. EXITINFO2 of EXIT_NPF names the page only. OUTS
+// exits as OUT, element by element. INS, and writes to what is neither memory nor
+// reserved, end in EXIT_INVALID: the partition has executed them. A read of such an address is undone, and reserves
 // the page.
 type Machine struct {
 	raw    hcl.RawFaults

@@ -98,7 +98,8 @@ func TestRunExits(t *testing.T) {
 		wantRIP   uint64
 	}{
 		{"OUT", hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 1, Port: 0x10, Data: make([]byte, 1)}, 0x1000, 0x1002, vmsa.ExitInfo{Code: 0x7b, Info1: 0x10<<16 | 3<<10 | 1<<7 | 1<<4, Info2: 0x1002, NRIP: 0x1002}, 0x1000},
-		{"REP OUTS", hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 1, Data: make([]byte, 1)}, 0x1000, 0x1000, vmsa.ExitInfo{Code: snp.EXIT_INVALID, NRIP: 0x1000}, 0x1000},
+		{"REP OUTS", hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 1, Port: 0x10, Data: make([]byte, 1)}, 0x1000, 0x1000, vmsa.ExitInfo{Code: 0x7b, Info1: 0x10<<16 | 3<<10 | 1<<7 | 1<<4, Info2: 0x1000, NRIP: 0x1000}, 0x1000},
+		{"REP INS", hcl.Exit{Kind: hcl.ExitPIO, Size: 1, Data: make([]byte, 1)}, 0x1000, 0x1000, vmsa.ExitInfo{Code: snp.EXIT_INVALID, NRIP: 0x1000}, 0x1000},
 		{"RDMSR", hcl.Exit{Kind: hcl.ExitMSRRead}, 0x1000, 0x1002, vmsa.ExitInfo{Code: 0x7c, NRIP: 0x1002}, 0x1000},
 		{"HLT", hcl.Exit{Kind: hcl.ExitHalt}, 0x1001, 0, vmsa.ExitInfo{Code: 0x78, NRIP: 0x1001}, 0x1000},
 		{"window", hcl.Exit{Kind: hcl.ExitInterruptWindow}, 0x1000, 0, vmsa.ExitInfo{Code: 0x64}, 0x1000},
@@ -124,6 +125,30 @@ func TestRunExits(t *testing.T) {
 				t.Errorf("reserved %d, undone %d, lost %d", raw.reserved, undone, lost)
 			}
 		})
+	}
+}
+
+// TestStringOutput: an element of a string is in RAX for as long as Keel looks at it.
+func TestStringOutput(t *testing.T) {
+	m, raw, page := newMachine(t)
+	const rax = 0x1122334455667788
+	var entered uint64
+	raw.vp.leave = func(s *hcl.State) hcl.Exit {
+		entered = s.Registers.RAX
+		s.Registers.RAX, s.Registers.RIP, s.Next = rax, 0x1000, 0x1000
+		return hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 2, Data: []byte{0xcd, 0xab}}
+	}
+	for n, want := range []uint64{0, rax} {
+		if err := m.Run(0); err != nil {
+			t.Fatal(err)
+		}
+		var a vmsa.SaveArea
+		if err := a.Decode(page); err != nil || a.Registers.RAX != rax&^0xffff|0xabcd {
+			t.Errorf("run %d: Keel sees RAX %#x (%v)", n, a.Registers.RAX, err)
+		}
+		if entered != want {
+			t.Errorf("run %d: the guest is entered with RAX %#x, want %#x", n, entered, want)
+		}
 	}
 }
 

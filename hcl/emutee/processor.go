@@ -20,6 +20,9 @@ type processor struct {
 	state hcl.State
 	msrs  [len(msrNumbers)]uint64 // as they were loaded
 	fresh atomic.Bool             // the VMSA was made anew
+	// RAX of the guest, while a port's output of a string has its place.
+	rax  uint64
+	outs bool
 }
 
 // msrNumbers are the model-specific registers in a VMSA that a machine loads (APM
@@ -117,7 +120,7 @@ func (p *processor) refresh() error {
 	if !p.fresh.Swap(false) {
 		return nil
 	}
-	p.msrs = [len(msrNumbers)]uint64{8: patReset}
+	p.msrs, p.outs = [len(msrNumbers)]uint64{8: patReset}, false
 	p.state.Whole = true
 	return p.vp.Reset()
 }
@@ -139,12 +142,30 @@ func (p *processor) load() error {
 	p.msrs = now
 	s.Whole = s.Whole || a.PCPUID == 0 // the processor's translations are of no use (§15.36.17)
 	s.Registers, s.Special = a.Registers, a.Special
+	if p.outs {
+		s.Registers.RAX, p.outs = p.rax, false
+	}
 	s.CR8 = uint8(a.VINTR & 0xf)
 	s.Window = a.VINTR&snp.VINTR_IRQ != 0
 	s.Shadow = a.VINTR&snp.VINTR_INT_SHADOW != 0
 	s.NMIPending, s.NMIMasked = a.VINTR&snp.VINTR_NMI != 0, a.VINTR&snp.VINTR_NMI_MASK != 0
 	s.Event = eventOf(a.EventInj)
 	return nil
+}
+
+// output shows an element that OUTS has moved as one of OUT: the partition has gone on
+// behind it, and what it does with RAX it does when the VP runs again.
+func (p *processor) output(e *hcl.Exit) bool {
+	if !e.Write || len(e.Data) != int(e.Size) || len(e.Data) > 4 {
+		return false
+	}
+	r := &p.state.Registers
+	p.rax, p.outs = r.RAX, true
+	for i, b := range e.Data {
+		r.RAX = r.RAX&^(0xff<<(8*i)) | uint64(b)<<(8*i)
+	}
+	p.area.SetRegisters(r, &p.state.Special)
+	return true
 }
 
 // store puts the VP's state into its save area.

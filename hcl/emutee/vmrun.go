@@ -63,7 +63,7 @@ func (m *Machine) enter(p *processor) error {
 		case hcl.ExitMMIO:
 			err = m.unreserved(p, &e)
 		case hcl.ExitPIO:
-			if p.state.Next == p.state.Registers.RIP {
+			if p.state.Next == p.state.Registers.RIP && !p.output(&e) {
 				m.lost.Add(1)
 				e = hcl.Exit{Kind: hcl.ExitEmulationFailed}
 			}

@@ -141,6 +141,13 @@ func checkModes(c *Config, m *configpb.Config) error {
 	if c.Isolation, ok = isolations[m.GetIsolation()]; !ok {
 		return bad(handoff.OutcomeBadConfig, "use one of the named kinds", "isolation = %d is unknown", m.GetIsolation())
 	}
+	want := DigestSize
+	if c.Isolation == IsolationNone {
+		want = 0
+	}
+	if c.LaunchDigest = m.GetLaunchDigest(); len(c.LaunchDigest) != want {
+		return bad(handoff.OutcomeBadConfig, fmt.Sprintf("use %d", want), "launchDigest has %d bytes with isolation %v", len(c.LaunchDigest), c.Isolation)
+	}
 	if c.Oracle && c.Isolation == IsolationNone {
 		return bad(handoff.OutcomeBadConfig, "add isolation", "oracle compares what Keel executes, which is nothing")
 	}

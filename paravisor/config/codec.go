@@ -53,18 +53,19 @@ func Marshal(c *Config) ([]byte, error) {
 // fromProto refuses.
 func toProto(c *Config) *configpb.Config {
 	m := &configpb.Config{
-		GuestName:   c.GuestName,
-		Vps:         uint32(c.VPs),
-		MemoryBytes: c.Memory,
-		CommandLine: c.CommandLine,
-		KernelSize:  c.KernelSize,
-		HasInitrd:   c.HasInitrd,
-		InitrdSize:  c.InitrdSize,
-		LogJson:     c.LogJSON,
-		TraceExits:  c.TraceExits,
-		Oracle:      c.Oracle,
-		Disks:       disksToProto(c.Disks),
-		Tpm:         tpmToProto(c.TPM),
+		GuestName:    c.GuestName,
+		Vps:          uint32(c.VPs),
+		MemoryBytes:  c.Memory,
+		CommandLine:  c.CommandLine,
+		KernelSize:   c.KernelSize,
+		HasInitrd:    c.HasInitrd,
+		InitrdSize:   c.InitrdSize,
+		LogJson:      c.LogJSON,
+		TraceExits:   c.TraceExits,
+		Oracle:       c.Oracle,
+		Disks:        disksToProto(c.Disks),
+		Tpm:          tpmToProto(c.TPM),
+		LaunchDigest: c.LaunchDigest,
 	}
 	m.LogLevel, m.ConsoleMode, m.Isolation = -1, -1, -1 // refused unless the value has a name
 	for name, isolation := range isolations {

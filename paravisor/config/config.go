@@ -36,6 +36,7 @@ const (
 	MinChunk       = 4 << 10  // bytes
 	MaxChunk       = 16 << 20 // bytes
 	KeySize        = 32       // bytes
+	DigestSize     = 48       // bytes; SNP's launch digest and TDX's MRTD
 )
 
 // Config is a configuration that has been checked.
@@ -54,7 +55,10 @@ type Config struct {
 	Disks       []Disk
 	TPM         *TPM // nil: the guest has none
 	Isolation   Isolation
-	Oracle      bool // with isolation: KVM runs what Keel executes once more, and both are compared
+	// LaunchDigest is what an emulated TEE takes for the measurement of the image,
+	// DigestSize bytes with isolation.
+	LaunchDigest []byte
+	Oracle       bool // with isolation: KVM runs what Keel executes once more, and both are compared
 }
 
 // Isolation is what keeps the guest's memory from the host.
@@ -96,6 +100,7 @@ type TPM struct {
 	// Empty: the TPM is new at every power-on.
 	StateSerial string
 	Key         []byte // KeySize bytes that seal the state; none without a controller
+	Hardware    bool   // a key of the TEE seals the state instead
 	Reset       bool   // give up the state that there is
 }
 

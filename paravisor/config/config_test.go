@@ -29,8 +29,8 @@ func good() *Config {
 			{Serials: []string{"disc"}, Front: FrontStorVSC, ReadOnly: true, DVD: true},
 		},
 		TPM:       &TPM{Interface: TPMTIS, StateSerial: "state", Key: make([]byte, KeySize), Reset: true},
-		Isolation: IsolationSNP,
-		Oracle:    true,
+		Isolation: IsolationSNP, LaunchDigest: make([]byte, DigestSize),
+		Oracle: true,
 	}
 }
 

@@ -21,7 +21,7 @@ func checkTPM(c *Config, m *configpb.Config) error {
 	if p == nil {
 		return nil
 	}
-	t := &TPM{StateSerial: p.GetStateSerial(), Key: p.GetHostKey(), Reset: p.GetResetState()}
+	t := &TPM{StateSerial: p.GetStateSerial(), Key: p.GetHostKey(), Hardware: p.GetHardwareKey(), Reset: p.GetResetState()}
 	var ok bool
 	if t.Interface, ok = interfaces[p.GetInterface()]; !ok {
 		return bad(handoff.OutcomeBadConfig, "use one of the named interfaces", "tpm has the unknown interface %d", p.GetInterface())
@@ -33,11 +33,14 @@ func checkTPM(c *Config, m *configpb.Config) error {
 	if slices.ContainsFunc(c.Disks, func(d Disk) bool { return slices.Contains(d.Serials, t.StateSerial) }) {
 		return bad(handoff.OutcomeBadConfig, "use a controller once", "tpm has the controller %q of a disk", t.StateSerial)
 	}
+	if t.Hardware && (t.StateSerial == "" || c.Isolation == IsolationNone) {
+		return bad(handoff.OutcomeBadConfig, "add isolation and a stateSerial", "tpm has a hardwareKey without a TEE or a state")
+	}
 	want := 0
-	if t.StateSerial != "" {
+	if t.StateSerial != "" && !t.Hardware {
 		want = KeySize
 	}
-	if len(t.Key) != want || t.Reset && want == 0 {
+	if len(t.Key) != want || t.Reset && t.StateSerial == "" {
 		return bad(handoff.OutcomeBadConfig, fmt.Sprintf("give a key of %d bytes with a stateSerial, and neither key nor resetState without", KeySize),
 			"tpm has a hostKey of %d bytes", len(t.Key))
 	}
@@ -50,7 +53,7 @@ func tpmToProto(t *TPM) *configpb.TPM {
 	if t == nil {
 		return nil
 	}
-	p := &configpb.TPM{Interface: -1, StateSerial: t.StateSerial, HostKey: t.Key, ResetState: t.Reset}
+	p := &configpb.TPM{Interface: -1, StateSerial: t.StateSerial, HostKey: t.Key, ResetState: t.Reset, HardwareKey: t.Hardware}
 	for name, i := range interfaces {
 		if i == t.Interface && name != configpb.TPMInterface_TPM_INTERFACE_UNSPECIFIED {
 			p.Interface = name

@@ -32,19 +32,33 @@ type Provider interface {
 	Key(Hint) ([]byte, error)
 }
 
-// hostKey is a key that the host's configuration has. It hides the state from whoever
-// gets the disk without the configuration, and from nobody else.
-type hostKey [KeyBytes]byte
+// one is the provider of one key.
+type one struct {
+	name string
+	key  [KeyBytes]byte
+}
 
 // HostKeyName is the name of the provider that HostKey returns.
 const HostKeyName = "host-key"
 
-// HostKey returns the provider of a key that the host gave.
-func HostKey(key []byte) (Provider, error) {
+// HostKey returns the provider of a key that the host gave. It hides the state from
+// whoever gets the disk without the host's configuration, and from nobody else.
+func HostKey(key []byte) (Provider, error) { return newOne(HostKeyName, key) }
+
+// TEEKey returns the provider of a key that a TEE derived for this image. It hides the
+// state from the host, unless the TEE is an emulated one, whose name says so.
+func TEEKey(kind string, emulated bool, key []byte) (Provider, error) {
+	if emulated {
+		kind = "emulated-" + kind
+	}
+	return newOne(kind, key)
+}
+
+func newOne(name string, key []byte) (Provider, error) {
 	if len(key) != KeyBytes || zero(key) {
 		return nil, fmt.Errorf("%w: a key has %d bytes and is not all zero", errNoKey, KeyBytes)
 	}
-	return (*hostKey)(key), nil
+	return &one{name, [KeyBytes]byte(key)}, nil
 }
 
 var errNoKey = errors.New("not a key")
@@ -62,14 +76,14 @@ func ParseKey(b []byte) ([]byte, error) {
 	return key, nil
 }
 
-func (*hostKey) Name() string { return HostKeyName }
-func (*hostKey) Hint() Hint   { return Hint{} }
+func (o *one) Name() string { return o.name }
+func (*one) Hint() Hint     { return Hint{} }
 
-func (k *hostKey) Key(h Hint) ([]byte, error) {
+func (o *one) Key(h Hint) ([]byte, error) {
 	if h != (Hint{}) {
 		return nil, ErrKey
 	}
-	return k[:], nil
+	return o.key[:], nil
 }
 
 // sealer seals and opens the state of one VM.

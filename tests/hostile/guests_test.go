@@ -26,7 +26,13 @@ var guests = []struct {
 	message []string // what the message of a crash must name
 	resets  uint64
 	soak    bool
+	isolated
 }{
+	{name: "Keel's pages", program: program{code: keelsPages}, want: handoff.OutcomePoweroff, isolated: only},
+	{
+		name: "instructions of SNP", program: program{code: everySNP, handlers: map[int]int{vectorUD: offSkip4Plain}},
+		want: handoff.OutcomePoweroff, isolated: only,
+	},
 	{
 		name: "triple fault", program: program{code: tripleFault},
 		want: handoff.OutcomeGuestCrashed, message: []string{"VP 0: triple fault", "RIP 0x1000", "pio write 0x3f8/1"},
@@ -49,10 +55,10 @@ var guests = []struct {
 		timeout: "4m", want: handoff.OutcomePoweroff, soak: true,
 	},
 	{name: "every way to reset", program: program{code: everyReset}, want: handoff.OutcomePoweroff, resets: 5},
-	{name: "long strings", program: program{code: longStrings}, want: handoff.OutcomePoweroff},
+	{name: "long strings", program: program{code: longStrings}, want: handoff.OutcomePoweroff, isolated: never}, // INS ends an isolated guest
 	{name: "endless output", program: program{code: endlessOut}, timeout: "8s", want: handoff.OutcomeTimeout, soak: true},
-	{name: "endless input", program: program{code: endlessIn}, timeout: "8s", want: handoff.OutcomeTimeout},
-	{name: "every APIC register", program: program{code: everyRegister}, want: handoff.OutcomePoweroff},
+	{name: "endless input", program: program{code: endlessIn}, timeout: "8s", want: handoff.OutcomeTimeout, isolated: never},
+	{name: "every APIC register", program: program{code: everyRegister}, want: handoff.OutcomePoweroff, isolated: too},
 	{
 		name: "every MSR", program: program{code: everyMSR, handlers: map[int]int{vectorGP: offSkip2}},
 		want: handoff.OutcomePoweroff,
@@ -95,36 +101,54 @@ func storm() map[int]int {
 	return handlers
 }
 
+// isolated says when a program runs on an emulated SNP machine.
+type isolated uint8
+
+const (
+	soaking isolated = iota // in the soak, too
+	too
+	only
+	never
+)
+
 func TestGuests(t *testing.T) {
 	t.Parallel()
 	for _, g := range guests {
 		if g.soak && !soak {
 			continue
 		}
-		t.Run(g.name, func(t *testing.T) {
-			t.Parallel()
-			r := tool.Start(t, "--kernel", g.program.write(t), "--mem", cmp.Or(g.memory, "128M"),
-				"--vps", strconv.Itoa(cmp.Or(g.vps, 1)), "--timeout", cmp.Or(g.timeout, "90s"))
-			if g.soak {
-				r.Patience = longPatience
-			}
-			report := r.Wait(t, g.want)
-			checkReport(t, report)
-			if report.Resets != g.resets {
-				t.Errorf("%d resets, want %d", report.Resets, g.resets)
-			}
-			for _, want := range g.message {
-				if !strings.Contains(report.Message, want) {
-					t.Errorf("the message %q lacks %q", report.Message, want)
+		run := func(isolation string) func(t *testing.T) {
+			return func(t *testing.T) {
+				t.Parallel()
+				r := tool.Start(t, "--kernel", g.program.write(t), "--mem", cmp.Or(g.memory, "128M"), "--isolation", isolation,
+					"--vps", strconv.Itoa(cmp.Or(g.vps, 1)), "--timeout", cmp.Or(g.timeout, "90s"))
+				if g.soak {
+					r.Patience = longPatience
+				}
+				report := r.Wait(t, g.want)
+				checkReport(t, report)
+				if report.Resets != g.resets {
+					t.Errorf("%d resets, want %d", report.Resets, g.resets)
+				}
+				for _, want := range g.message {
+					if !strings.Contains(report.Message, want) {
+						t.Errorf("the message %q lacks %q", report.Message, want)
+					}
+				}
+				if g.want == handoff.OutcomeGuestCrashed && !strings.Contains(report.Message, "last exits: ") {
+					t.Errorf("the message %q lacks the last exits", report.Message)
+				}
+				if g.want == handoff.OutcomePoweroff && g.resets == 0 && !strings.HasSuffix(r.Console(), "survived\n") {
+					t.Error("the guest did not say that it survived")
 				}
 			}
-			if g.want == handoff.OutcomeGuestCrashed && !strings.Contains(report.Message, "last exits: ") {
-				t.Errorf("the message %q lacks the last exits", report.Message)
-			}
-			if g.want == handoff.OutcomePoweroff && g.resets == 0 && !strings.HasSuffix(r.Console(), "survived\n") {
-				t.Error("the guest did not say that it survived")
-			}
-		})
+		}
+		if g.isolated != only {
+			t.Run(g.name, run("none"))
+		}
+		if g.isolated == too || g.isolated == only || g.isolated == soaking && soak {
+			t.Run(g.name+", isolated", run("snp"))
+		}
 	}
 }
 

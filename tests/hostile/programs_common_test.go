@@ -67,3 +67,9 @@ var skip3Plain = []byte{
 	0x48, 0x83, 0x04, 0x24, 0x03, // add qword ptr [rsp], 3
 	0x48, 0xcf, // iretq
 }
+
+// skip4Plain goes on behind four bytes.
+var skip4Plain = []byte{
+	0x48, 0x83, 0x04, 0x24, 0x04, // add qword ptr [rsp], 4
+	0x48, 0xcf, // iretq
+}

@@ -28,13 +28,14 @@ const (
 	offSkip2
 	offSkip3
 	offSkip3Plain
+	offSkip4Plain
 	offAckAPIC
 	offAckPIC
 	commonBytes
 )
 
 var common = map[int][]byte{
-	offSurvived: survived, offIgnore: ignore, offSkip2: skip2, offSkip3: skip3, offSkip3Plain: skip3Plain,
+	offSurvived: survived, offIgnore: ignore, offSkip2: skip2, offSkip3: skip3, offSkip3Plain: skip3Plain, offSkip4Plain: skip4Plain,
 	offAckAPIC: ackAPIC, offAckPIC: ackPIC,
 }
 

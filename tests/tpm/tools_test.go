@@ -39,6 +39,7 @@ func TestTools(t *testing.T) {
 			for _, index := range []string{"0x1c00002", "0x1c0000a", "0x1c101d0"} {
 				checkCertificate(t, index, s)
 			}
+			checkReport(t, m, s)
 			checkLog(t, s)
 			checkAttestation(t, s)
 		})

@@ -38,9 +38,9 @@ type Options struct {
 	// rebooted (PPI), while the platform hierarchy is open. It returns whether the
 	// TPM must be reset for it.
 	Requests func(TPM) (reset bool, err error)
-	// Report is the first content of NV index IndexReport, nil for one that claims no
-	// isolation.
-	Report []byte
+	// Report returns the first content of NV index IndexReport, made from the claims of
+	// Platform.Claims; nil for one that claims no isolation.
+	Report func(p *Platform) ([]byte, error)
 	// Rand is the source of the platform's secret; nil for crypto/rand.
 	Rand io.Reader
 }

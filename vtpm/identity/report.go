@@ -33,16 +33,23 @@ func (p *Platform) SetReport(report []byte) error {
 func (p *Platform) firstReport(o *Options) error {
 	report := o.Report
 	if report == nil {
-		runtime, err := p.Claims("none")
-		if err != nil {
-			return err
-		}
-		r := claims.HCLReport{Type: claims.ReportNone, Runtime: runtime}
-		if report, err = r.Marshal(p.ReportSize()); err != nil {
-			return fmt.Errorf("%w: %w", ErrReport, err)
-		}
+		report = noReport
 	}
-	return p.SetReport(report)
+	b, err := report(p)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrReport, err)
+	}
+	return p.SetReport(b)
+}
+
+// noReport claims no isolation.
+func noReport(p *Platform) ([]byte, error) {
+	runtime, err := p.Claims("none")
+	if err != nil {
+		return nil, err
+	}
+	r := claims.HCLReport{Type: claims.ReportNone, Runtime: runtime}
+	return r.Marshal(p.ReportSize())
 }
 
 // Claims returns the runtime claims as JSON: what isolates the machine ("none" until a TEE

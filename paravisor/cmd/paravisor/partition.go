@@ -1,11 +1,14 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 
 	"keel/hcl"
+	abi "keel/hcl/abi/snp"
 	"keel/hcl/abi/x86"
 	"keel/hcl/emutee"
+	"keel/hcl/emutee/evidence"
 	"keel/hcl/kvm"
 	"keel/hcl/snp"
 	"keel/paravisor/config"
@@ -38,4 +41,19 @@ func emulatedSNP(raw hcl.RawFaults, c *config.Config) (hcl.Partition, error) {
 		return nil, err
 	}
 	return snp.Open(m)
+}
+
+// emulatedChip makes the emulated AMD-SP that has launched the image.
+func emulatedChip(c *config.Config, debug bool) (hcl.Attester, error) {
+	chip, err := evidence.NewChip([]byte(evidence.Secret), evidence.DefaultTCB)
+	if err != nil {
+		return nil, err
+	}
+	guest := evidence.SNPGuest{Policy: abi.POLICY_RESERVED_ONE | abi.POLICY_SMT | 1<<abi.POLICY_ABI_MAJOR_SHIFT | 51<<abi.POLICY_ABI_MINOR_SHIFT}
+	if debug {
+		guest.Policy |= abi.POLICY_DEBUG
+	}
+	copy(guest.Measurement[:], c.LaunchDigest)
+	_, _ = rand.Read(guest.ReportID[:]) // never fails
+	return evidence.NewSNPAttester(chip, guest), nil
 }

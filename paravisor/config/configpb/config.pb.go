@@ -314,7 +314,9 @@ type Config struct {
 	// With isolation: compare what Keel executes with what KVM does.
 	Oracle bool `protobuf:"varint,16,opt,name=oracle,proto3" json:"oracle,omitempty"`
 	// What keeps the guest's memory from the host.
-	Isolation     Isolation `protobuf:"varint,17,opt,name=isolation,proto3,enum=keel.config.v1.Isolation" json:"isolation,omitempty"`
+	Isolation Isolation `protobuf:"varint,17,opt,name=isolation,proto3,enum=keel.config.v1.Isolation" json:"isolation,omitempty"`
+	// What an emulated TEE takes for the measurement of the image: a real one measures.
+	LaunchDigest  []byte `protobuf:"bytes,18,opt,name=launch_digest,json=launchDigest,proto3" json:"launch_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -454,6 +456,13 @@ func (x *Config) GetIsolation() Isolation {
 	return Isolation_ISOLATION_UNSPECIFIED
 }
 
+func (x *Config) GetLaunchDigest() []byte {
+	if x != nil {
+		return x.LaunchDigest
+	}
+	return nil
+}
+
 // TPM is the guest's TPM 2.0.
 type TPM struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -464,7 +473,9 @@ type TPM struct {
 	// Key of 32 bytes that seals the state.
 	HostKey []byte `protobuf:"bytes,3,opt,name=host_key,json=hostKey,proto3" json:"host_key,omitempty"`
 	// Give up the state that there is.
-	ResetState    bool `protobuf:"varint,4,opt,name=reset_state,json=resetState,proto3" json:"reset_state,omitempty"`
+	ResetState bool `protobuf:"varint,4,opt,name=reset_state,json=resetState,proto3" json:"reset_state,omitempty"`
+	// Seal the state with a key of the TEE instead of host_key.
+	HardwareKey   bool `protobuf:"varint,5,opt,name=hardware_key,json=hardwareKey,proto3" json:"hardware_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -523,6 +534,13 @@ func (x *TPM) GetHostKey() []byte {
 func (x *TPM) GetResetState() bool {
 	if x != nil {
 		return x.ResetState
+	}
+	return false
+}
+
+func (x *TPM) GetHardwareKey() bool {
+	if x != nil {
+		return x.HardwareKey
 	}
 	return false
 }
@@ -623,7 +641,7 @@ var File_config_proto protoreflect.FileDescriptor
 
 const file_config_proto_rawDesc = "" +
 	"\n" +
-	"\fconfig.proto\x12\x0ekeel.config.v1\"\xc3\x04\n" +
+	"\fconfig.proto\x12\x0ekeel.config.v1\"\xe8\x04\n" +
 	"\x06Config\x12\x1d\n" +
 	"\n" +
 	"guest_name\x18\x01 \x01(\tR\tguestName\x12\x10\n" +
@@ -645,13 +663,15 @@ const file_config_proto_rawDesc = "" +
 	"\x05disks\x18\r \x03(\v2\x14.keel.config.v1.DiskR\x05disks\x12%\n" +
 	"\x03tpm\x18\x0e \x01(\v2\x13.keel.config.v1.TPMR\x03tpm\x12\x16\n" +
 	"\x06oracle\x18\x10 \x01(\bR\x06oracle\x127\n" +
-	"\tisolation\x18\x11 \x01(\x0e2\x19.keel.config.v1.IsolationR\tisolationJ\x04\b\x03\x10\x04J\x04\b\x0f\x10\x10\"\xa0\x01\n" +
+	"\tisolation\x18\x11 \x01(\x0e2\x19.keel.config.v1.IsolationR\tisolation\x12#\n" +
+	"\rlaunch_digest\x18\x12 \x01(\fR\flaunchDigestJ\x04\b\x03\x10\x04J\x04\b\x0f\x10\x10\"\xc3\x01\n" +
 	"\x03TPM\x12:\n" +
 	"\tinterface\x18\x01 \x01(\x0e2\x1c.keel.config.v1.TPMInterfaceR\tinterface\x12!\n" +
 	"\fstate_serial\x18\x02 \x01(\tR\vstateSerial\x12\x19\n" +
 	"\bhost_key\x18\x03 \x01(\fR\ahostKey\x12\x1f\n" +
 	"\vreset_state\x18\x04 \x01(\bR\n" +
-	"resetState\"\xb3\x01\n" +
+	"resetState\x12!\n" +
+	"\fhardware_key\x18\x05 \x01(\bR\vhardwareKey\"\xb3\x01\n" +
 	"\x04Disk\x12\x18\n" +
 	"\aserials\x18\x01 \x03(\tR\aserials\x12/\n" +
 	"\x05front\x18\x02 \x01(\x0e2\x19.keel.config.v1.DiskFrontR\x05front\x12\x10\n" +

@@ -1,0 +1,76 @@
+package paravisor
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	"keel/diag/attest/claims"
+	"keel/hcl"
+	"keel/paravisor/config"
+	"keel/vtpm/identity"
+)
+
+// tpmKeys are what a claim says of a TPM.
+type tpmKeys struct{ endorsement, attestation [32]byte }
+
+// keysOf digests the keys that were made for the TPM. Those that the guest has taken into
+// its own hands are left out.
+func keysOf(p *identity.Platform) (k tpmKeys, err error) {
+	digest := func(handles ...uint32) ([32]byte, error) {
+		var keys []crypto.PublicKey
+		for _, h := range handles {
+			if key := p.Key(h); key != nil {
+				keys = append(keys, key)
+			}
+		}
+		return claims.DigestKeys(keys...)
+	}
+	if k.endorsement, err = digest(identity.HandleEKRSA, identity.HandleEKECC); err != nil {
+		return k, err
+	}
+	k.attestation, err = digest(identity.HandleAK)
+	return k, err
+}
+
+// report makes the report that the guest reads from its TPM: the TEE vouches for claims
+// that name the TPM's attestation key. Without a TEE it is nil.
+func (t *tpm) report() func(p *identity.Platform) ([]byte, error) {
+	if t.tee == nil {
+		return nil
+	}
+	return func(p *identity.Platform) ([]byte, error) {
+		isolation := t.tee.Kind()
+		if t.tee.Emulated() {
+			isolation += ", emulated"
+		}
+		runtime, err := p.Claims(isolation)
+		if err != nil {
+			return nil, err
+		}
+		data, _ := claims.RuntimeData(claims.HashSHA256, runtime)
+		r := claims.HCLReport{Type: claims.ReportSNP, Runtime: runtime}
+		if r.Hardware, err = t.tee.Report(data); err != nil {
+			return nil, err
+		}
+		return r.Marshal(p.ReportSize())
+	}
+}
+
+// attest answers a verifier's nonce with evidence of this VM.
+func attest(tee hcl.Attester, c *config.Config, keys tpmKeys, nonce []byte) ([]byte, error) {
+	claim := claims.Claim{Nonce: slices.Clone(nonce), EK: keys.endorsement, AK: keys.attestation, Config: sha256.Sum256(c.Canonical())}
+	// The TPM's own identity is that of the VM: its seeds are in the sealed state.
+	instance := sha256.Sum256(append([]byte("keel instance "), keys.endorsement[:]...))
+	claim.Instance = [16]byte(instance[:])
+	b, err := claim.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	e := claims.Evidence{Kind: tee.Kind(), Claim: b}
+	if e.Report, e.Certificates, err = tee.Evidence(claims.ReportData(b)); err != nil {
+		return nil, fmt.Errorf("evidence of %s: %w", tee.Kind(), err)
+	}
+	return e.Marshal()
+}
