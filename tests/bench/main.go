@@ -18,6 +18,7 @@ import (
 	"keel/boot"
 	"keel/boot/qemu"
 	"keel/kernelcfg"
+	"keel/paravisor/config"
 	"keel/tests/bench/peerimage"
 	"keel/tests/bench/vm"
 	"keel/tests/guest"
@@ -103,6 +104,11 @@ func prepare(ctx context.Context, f flags, work string) (*bench, error) {
 	if b.keel, err = peerimage.Read(f.image); err != nil {
 		return nil, err
 	}
+	measured, err := boot.Measure(f.image, []string{config.IsolationSNP.String()}, false)
+	if err != nil {
+		return nil, err
+	}
+	b.digest = measured[0].Digest[:]
 	if f.vtl2 == "" {
 		if f.vtl2, err = kernelcfg.Build(ctx, kernelcfg.Release); err != nil {
 			return nil, err

@@ -30,6 +30,7 @@ type side struct {
 // The monitors of the comparison.
 const (
 	keel    = "keel"
+	keelSNP = "keel-snp" // with --isolation snp
 	qemuOff = "qemu-off" // kernel-irqchip=off: interrupt controllers in user space, as Keel's
 	qemuOn  = "qemu-on"  // kernel-irqchip=on: in VTL2's kernel
 )
@@ -38,7 +39,7 @@ const (
 // one CPU only: a second startup IPI, which Linux always sends, reaches an AP that
 // runs already, stays pending, and keeps the AP's thread from sleeping with QEMU's
 // global lock held as soon as the AP halts.
-var sides = []side{{keel, 1}, {qemuOff, 1}, {qemuOn, 1}, {keel, 2}, {qemuOn, 2}}
+var sides = []side{{keel, 1}, {keelSNP, 1}, {qemuOff, 1}, {qemuOn, 1}, {keel, 2}, {keelSNP, 2}, {qemuOn, 2}}
 
 func (s side) String() string { return fmt.Sprintf("%s, %d VP", s.Monitor, s.VPs) }
 
@@ -64,6 +65,7 @@ type bench struct {
 	kernelName     string // file name
 	keel           peerimage.Image
 	peer           peerimage.Image
+	digest         []byte // SNP launch digest of Keel's image
 	memory         uint64 // of the guest, bytes
 	vm             uint64 // of the VM, bytes; the same for all sides
 	timeout        time.Duration
@@ -110,10 +112,14 @@ func (b *bench) options(s side, trace string) (*qemu.Options, error) {
 		o.Config, err = json.Marshal(peer.Config{Args: b.machine(chip, s.VPs).Command(), Memory: b.memory, VPs: s.VPs})
 		return o, err
 	}
-	o.Config, err = config.Marshal(&config.Config{
+	c := &config.Config{
 		GuestName: o.Name, VPs: s.VPs, Memory: b.memory, CommandLine: guest.Cmdline(s.VPs, guest.CheckBench),
 		KernelSize: uint64(len(b.kernel)), HasInitrd: true, InitrdSize: uint64(len(b.initrd)),
-	})
+	}
+	if s.Monitor == keelSNP {
+		c.Isolation, c.LaunchDigest = config.IsolationSNP, b.digest
+	}
+	o.Config, err = config.Marshal(c)
 	return o, err
 }
 
@@ -166,7 +172,7 @@ func evaluate(at side, r *qemu.Report, text string, on, user time.Time) (sample,
 		MemoryUsed: r.VTL2MemoryUsedBytes, MemoryPeak: r.VTL2MemoryPeakBytes, Exits: r.Exits,
 		Figures: map[string]float64{},
 	}
-	if at.Monitor == keel && r.GuestEntryMS != nil {
+	if r.GuestEntryMS != nil {
 		s.EntryMS = *r.GuestEntryMS - *r.VTL2InitMS
 	}
 	for _, f := range t.Bench {

@@ -34,6 +34,9 @@ func checkCPUs(m *machine) (string, error) {
 	if m.wantVPs != 0 && len(m.cpus) != m.wantVPs {
 		return "", fmt.Errorf("%d CPUs online, want %d", len(m.cpus), m.wantVPs)
 	}
+	if err := checkFlags(); err != nil {
+		return "", err
+	}
 	before, err := readInterrupts()
 	if err != nil {
 		return "", err
@@ -57,6 +60,22 @@ func checkCPUs(m *machine) (string, error) {
 		}
 	}
 	return fmt.Sprintf("online=%d", len(m.cpus)), nil
+}
+
+// checkFlags makes sure that nothing tells the guest of a TEE.
+func checkFlags() error {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return err
+	}
+	_, flags, _ := strings.Cut(string(info), "\nflags")
+	flags, _, _ = strings.Cut(flags, "\n")
+	for _, f := range strings.Fields(flags) {
+		if strings.HasPrefix(f, "sev") || strings.HasPrefix(f, "tdx") || f == "sme" {
+			return fmt.Errorf("the CPUs have the flag %s", f)
+		}
+	}
+	return nil
 }
 
 // checkBarrier interrupts CPUs that are busy in user mode, in the two ways in which
