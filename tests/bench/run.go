@@ -172,7 +172,7 @@ func evaluate(at side, r *qemu.Report, text string, on, user time.Time) (sample,
 		MemoryUsed: r.VTL2MemoryUsedBytes, MemoryPeak: r.VTL2MemoryPeakBytes, Exits: r.Exits,
 		Figures: map[string]float64{},
 	}
-	if r.GuestEntryMS != nil {
+	if _, nested := irqchips[at.Monitor]; !nested && r.GuestEntryMS != nil {
 		s.EntryMS = *r.GuestEntryMS - *r.VTL2InitMS
 	}
 	for _, f := range t.Bench {
