@@ -27,6 +27,7 @@ const (
 	OutcomeVMLost           Outcome = "vm-lost"           // the VM ended without a word
 	OutcomeBadDisk          Outcome = "bad-disk"          // disk image missing, locked or malformed
 	OutcomeBadState         Outcome = "bad-state"         // TPM state missing, damaged, sealed with another key or of another VM
+	OutcomeBadEvidence      Outcome = "bad-evidence"      // evidence of a confidential VM that convinces nobody
 )
 
 // exitCodes lists the exit status of each outcome.
@@ -48,6 +49,7 @@ var exitCodes = map[Outcome]int{
 	OutcomeVMLost:           14,
 	OutcomeBadDisk:          15,
 	OutcomeBadState:         16,
+	OutcomeBadEvidence:      17,
 }
 
 // ExitCode returns the exit status that stands for the outcome. An outcome
