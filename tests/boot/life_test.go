@@ -39,15 +39,15 @@ func TestShell(t *testing.T) {
 // and port CF9h.
 func TestReboot(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ name, kernel, params string }{
-		{"acpi", "6.1", "reboot=a"},
-		{"i8042", "5.10", "reboot=k"},
-		{"cf9", "6.1", "reboot=p"},
+	tests := []struct{ name, kernel, params, isolation string }{
+		{"acpi", "6.1", "reboot=a", "none"},
+		{"i8042", "5.10", "reboot=k", "none"},
+		{"cf9, isolated", "6.1", "reboot=p", "snp"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := tool.Start(t, programFlags(tt.kernel, 2, tt.params, guest.CheckReboot)...)
+			r := tool.Start(t, append(programFlags(tt.kernel, 2, tt.params, guest.CheckReboot), "--isolation", tt.isolation)...)
 			report := r.Wait(t, handoff.OutcomePoweroff)
 			console := guest.Parse(r.Console())
 			if err := console.Check(guest.CheckReboot); err != nil {
