@@ -49,7 +49,8 @@ type runFlags struct {
 	memory                string
 	logJSON               bool
 	traceExits            bool
-	rawFaults, oracle     bool
+	isolation             string
+	oracle                bool
 	accel, loader         string
 	disks                 []string
 	diskAdd, diskRemove   string
@@ -95,8 +96,8 @@ func runCommand() *cobra.Command {
 	s.StringVar(&f.VTL2Log, "vtl2-log", "", "file for the messages of Keel's own kernel")
 	s.BoolVar(&f.logJSON, "log-json", false, "write the log as JSON lines")
 	s.BoolVar(&f.traceExits, "trace-exits", false, "log every guest exit")
-	s.BoolVar(&f.rawFaults, "raw-faults", false, "let Keel, not KVM, execute the guest's accesses to devices, as beneath a TEE")
-	s.BoolVar(&f.oracle, "oracle", false, "as --raw-faults, and compare what Keel executes with what KVM does")
+	s.StringVar(&f.isolation, "isolation", "none", "none, or snp: the guest as a confidential VM, on an emulated SEV-SNP machine")
+	s.BoolVar(&f.oracle, "oracle", false, "with --isolation: compare the instructions that Keel executes for the guest with what KVM does")
 	s.StringVar(&f.JSONReport, "json", "", "file for the run report")
 	s.DurationVar(&f.Timeout, "timeout", 0, "end the run after this time, for example 90s")
 	s.StringVar(&f.QEMU, "qemu", "", "QEMU binary (default qemu-system-x86_64 in PATH)")

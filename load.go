@@ -27,6 +27,10 @@ func (f *runFlags) load(ctx context.Context) error {
 	if err := f.Validate(); err != nil {
 		return err
 	}
+	isolation, err := config.ParseIsolation(f.isolation)
+	if err != nil {
+		return err
+	}
 	if err := f.loadDisks(); err != nil {
 		return err
 	}
@@ -56,7 +60,7 @@ func (f *runFlags) load(ctx context.Context) error {
 		InitrdSize:  uint64(len(f.Initrd)),
 		LogJSON:     f.logJSON,
 		TraceExits:  f.traceExits,
-		RawFaults:   f.rawFaults || f.oracle,
+		Isolation:   isolation,
 		Oracle:      f.oracle,
 		Disks:       configDisks(f.Disks),
 		TPM:         tpm,

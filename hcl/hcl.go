@@ -31,6 +31,14 @@ type Partition interface {
 	Close() error
 }
 
+// Accepter is a partition whose memory belongs to the guest only once it was accepted.
+// Keel must not touch a page before; the guest's own first use of one accepts it.
+type Accepter interface {
+	// Accept accepts what is not accepted yet of a range of whole pages of RAM. Any
+	// goroutine may call it.
+	Accept(gpa x86.GPA, length uint64) error
+}
+
 // VPConfig says what is fixed when a VP is made.
 type VPConfig struct {
 	Index  int // 0 is the bootstrap processor

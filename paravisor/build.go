@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"keel/diag/inspect"
 	"keel/hcl"
 	"keel/hcl/abi/x86"
 	"keel/paravisor/acpi"
@@ -49,7 +50,9 @@ type machine struct {
 	rsdp       x86.GPA
 	// tellsFrequency says that the guest learns from CPUID how fast its clock is.
 	tellsFrequency bool
-	oracle         bool // what Keel executes is compared
+	oracle         bool         // what Keel executes is compared
+	isolation      inspect.Node // nil where there is none
+	pciHigh        uint64       // bytes of PCI's window above RAM
 }
 
 // build composes the machine on a partition.
@@ -66,7 +69,11 @@ func build(partition, oracle hcl.Partition, memory *guestmem.Memory, c *config.C
 	if err != nil {
 		return nil, buildError(err)
 	}
-	m := &machine{memory: memory, tellsFrequency: cpuid.TellsFrequency(supported), disks: &disks{log: log}, tpm: tpm, oracle: oracle != nil}
+	m := &machine{memory: memory, tellsFrequency: cpuid.TellsFrequency(supported), disks: &disks{log: log}, tpm: tpm, oracle: oracle != nil, pciHigh: pciHighSize}
+	if c.Isolation != config.IsolationNone {
+		m.isolation, _ = partition.(inspect.Node)
+		m.pciHigh = pciHighIsolated
+	}
 	var pics *pic.PIC
 	var observe func(int, hcl.Exit)
 	if c.TraceExits {
@@ -170,7 +177,7 @@ func (m *machine) connect(pics *pic.PIC, ioapic *apic.IOAPIC, isa func(int) irq.
 		{"ioapic", ioapicBase, apic.IOAPICSize, ioapic},
 		{"ecam", ecamBase, ecamSize, m.pci},
 		{"pci low", pciLowBase, pciLowSize, m.pci.Window(pciLowBase)},
-		{"pci high", pciHighBase, pciHighSize, m.pci.Window(pciHighBase)},
+		{"pci high", pciHighBase, m.pciHigh, m.pci.Window(pciHighBase)},
 	}
 	if m.tpm != nil {
 		m.resetters = append(m.resetters, m.tpm.front)
@@ -202,7 +209,7 @@ func (m *machine) describe(c *config.Config) error {
 		ECAM:     acpi.Window{Base: ecamBase, Size: ecamSize},
 		PCIPorts: acpi.Window{Base: pciPortBase, Size: pciPortSize},
 		PCILow:   acpi.Window{Base: pciLowBase, Size: pciLowSize},
-		PCIHigh:  acpi.Window{Base: pciHighBase, Size: pciHighSize},
+		PCIHigh:  acpi.Window{Base: pciHighBase, Size: m.pciHigh},
 		UARTs:    uarts,
 		VMBus:    bus,
 		TPM:      m.tpm.acpi(m.memory),
@@ -247,7 +254,7 @@ func (m *machine) boot(p *payload, c *config.Config, entering func()) (vtl.End, 
 	for _, r := range m.resetters {
 		r.Reset()
 	}
-	low, high := pcihost.Range{Base: pciLowBase, Size: pciLowSize}, pcihost.Range{Base: pciHighBase, Size: pciHighSize}
+	low, high := pcihost.Range{Base: pciLowBase, Size: pciLowSize}, pcihost.Range{Base: pciHighBase, Size: m.pciHigh}
 	if err := m.pci.Assign(low, high, pcihost.Range{Base: pciPortBase, Size: pciPortSize}); err != nil {
 		return vtl.End{}, err
 	}

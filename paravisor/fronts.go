@@ -30,7 +30,7 @@ func (m *machine) connectVirtio(c *config.Config) error {
 		}
 	})
 	front, err := virtioscsi.New(virtioscsi.Config{
-		Target: target, RequestQueues: c.VPs, DirectDMA: true, Memory: m.memory, MSI: m.guest.APICs(),
+		Target: target, RequestQueues: c.VPs, DirectDMA: c.Isolation == config.IsolationNone, Memory: m.memory, MSI: m.guest.APICs(),
 	})
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (m *machine) connectVMBus(c *config.Config) error {
 		}
 	})
 	front, err = storvsp.New(storvsp.Config{
-		Bus: server, Memory: m.memory, Target: target, Instance: storvscInstance, VPs: c.VPs, DirectDMA: true,
+		Bus: server, Memory: m.memory, Target: target, Instance: storvscInstance, VPs: c.VPs, DirectDMA: c.Isolation == config.IsolationNone,
 	})
 	if err != nil {
 		return err

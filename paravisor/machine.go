@@ -27,6 +27,8 @@ const (
 	tpmBase, tpmSize         = crb.Base, crb.Size // TIS has the same; the memory of ppi follows
 	localAPICBase            = x86.GPA(0xfee00000)
 	pciHighBase, pciHighSize = x86.GPA(512 << 30), 256 << 30
+	// With isolation every page of a window is denied to the guest, which takes memory.
+	pciHighIsolated = 64 << 20
 
 	// Firmware's own memory below 1 MiB: tables that the guest may reclaim
 	// (RSDP first, found by search too), the FACS, SMBIOS.

@@ -49,7 +49,9 @@ type payload struct {
 	files   Files
 	memory  *guestmem.Memory
 	granule int
-	kernel  *guestload.Kernel
+	// direct says that the host may write the guest's memory.
+	direct bool
+	kernel *guestload.Kernel
 
 	kernelFile source
 	initrdFile *source // nil without an initrd
@@ -57,7 +59,7 @@ type payload struct {
 
 // plan looks at the heads of the files and places them in guest memory.
 func plan(files Files, memory *guestmem.Memory, granule int, m guestload.Map, c *config.Config) (*payload, error) {
-	p := &payload{files: files, memory: memory, granule: granule}
+	p := &payload{files: files, memory: memory, granule: granule, direct: c.Isolation == config.IsolationNone}
 	var err error
 	if p.kernelFile, err = p.open(handoff.FileKernel); err != nil {
 		return nil, &handoff.Failure{
@@ -123,7 +125,12 @@ func (p *payload) transfer(f *source) error {
 		if err != nil {
 			return err
 		}
-		if err := p.files.ReadDMA(f.File, s.Offset, target, p.granule); err != nil {
+		if p.direct {
+			err = p.files.ReadDMA(f.File, s.Offset, target, p.granule)
+		} else {
+			err = p.files.Read(f.File, s.Offset, target)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}

@@ -24,11 +24,12 @@ type Environment struct {
 	Handoff *handoff.Handoff
 	Files   Files
 	Policy  config.Policy
-	// Open makes the partition. It is called once the configuration is known
-	// to be good, with raw faults if the configuration says so.
-	Open func(raw bool) (hcl.Partition, error)
+	// Open makes the partition that the configuration asks for, which is known to be
+	// good, and OpenOracle the one with which Keel's execution is compared.
+	Open       func(c *config.Config) (hcl.Partition, error)
+	OpenOracle func() (hcl.Partition, error)
 	// Devices gives access to what the host assigned, and lets that reach the
-	// guest's memory. It is called when the guest has disks.
+	// guest's memory unless it is nil. It is called when the guest has disks.
 	Devices func(memory *guestmem.Memory) (Devices, error)
 	Control io.ReadWriter // events out, commands in
 	Console io.ReadWriter // the guest's first serial port
@@ -133,7 +134,7 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if c.Memory >= env.Handoff.RAMBytes {
 		return nil, tooLittle(c.Memory, env.Handoff.RAMBytes)
 	}
-	partition, err := env.Open(c.RawFaults)
+	partition, err := env.Open(c)
 	if err != nil {
 		if errors.Is(err, hcl.ErrNotSupported) {
 			return nil, &handoff.Failure{
@@ -145,7 +146,7 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	}
 	var oracle hcl.Partition
 	if c.Oracle {
-		if oracle, err = env.Open(false); err != nil {
+		if oracle, err = env.OpenOracle(); err != nil {
 			return nil, err
 		}
 	}
@@ -180,6 +181,9 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 func (k *keel) assigned(memory *guestmem.Memory) (*controllers, error) {
 	if len(k.config.Disks) == 0 && (k.config.TPM == nil || k.config.TPM.StateSerial == "") {
 		return nil, nil
+	}
+	if k.config.Isolation != config.IsolationNone {
+		memory = nil // data goes through Keel's own pages, which the host may see
 	}
 	devices, err := k.env.Devices(memory)
 	if err != nil {

@@ -10,6 +10,9 @@ func (m *machine) Inspect(f *inspect.Fields) {
 	if m.tpm != nil {
 		f.Node("tpm", m.tpm, "the guest's TPM")
 	}
+	if m.isolation != nil {
+		f.Node("isolation", m.isolation, "what keeps the guest's memory from the host")
+	}
 	if m.oracle {
 		f.Node("oracle", comparison(m.guest.Oracle()), "what Keel executed, compared with KVM")
 	}

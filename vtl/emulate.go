@@ -42,7 +42,7 @@ func (g *Guest) reserve(raw hcl.RawFaults) error {
 	}
 	for _, v := range g.vps {
 		v.emu = &emulation{}
-		v.emu.emulator = x86emu.New(physical{v, g.config.RAM}, nil, nil)
+		v.emu.emulator = x86emu.New(physical{v, g.config.RAM}, ports{g}, nil)
 	}
 	return nil
 }
@@ -160,6 +160,19 @@ func (p physical) CompareAndSwap(gpa x86.GPA, before, after uint64) (swapped, ok
 // CompareAndSwap16 is not there: no guest does that to a device.
 func (physical) CompareAndSwap16(x86.GPA, [2]uint64, [2]uint64) (swapped, ok bool) {
 	return false, false
+}
+
+// ports are those that string port I/O reaches.
+type ports struct{ g *Guest }
+
+var _ x86emu.Ports = ports{}
+
+// ReadPIO reads from a port.
+func (p ports) ReadPIO(port uint16, size int) uint32 { return p.g.config.Ports.Read(port, size) }
+
+// WritePIO writes to a port.
+func (p ports) WritePIO(port uint16, size int, value uint32) {
+	p.g.config.Ports.Write(port, size, value)
 }
 
 // ReadMMIO reads from a device.

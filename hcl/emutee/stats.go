@@ -3,6 +3,7 @@ package emutee
 import (
 	"sync/atomic"
 
+	"keel/diag/inspect"
 	"keel/hcl/abi/snp"
 )
 
@@ -81,4 +82,19 @@ func (r *RMP) Stats() Stats {
 		FailOverlap: c[countOverlap].Load(), FailSize: c[countSize].Load(), FailBadAddress: c[countBadAddress].Load(),
 		Unchanged: c[countUnchanged].Load(), Invalid: c[countInvalid].Load(),
 	}
+}
+
+// Inspect writes the counters of the machine, and that it is no real one.
+func (m *Machine) Inspect(f *inspect.Fields) {
+	s := m.rmp.Stats()
+	undone, lost := m.Undone()
+	f.Bool("emulated", inspect.Public, true, "no processor protects the guest from the host")
+	count := func(name string, n uint64, help string) { f.Uint(name, inspect.Public, inspect.Count, n, help) }
+	count("nested_faults", s.NPF, "accesses and instructions that ended in a nested page fault")
+	count("vc_exceptions", s.VC, "accesses to pages that were not accepted")
+	count("unchanged", s.Unchanged, "PVALIDATE of pages that were in that state already")
+	count("size_mismatches", s.FailSize, "instructions on a page of another size")
+	count("permission_failures", s.FailPermission, "instructions on a page of a higher privilege level")
+	count("undone_reads", undone, "reads of what is neither memory nor reserved, which hardware would not have begun")
+	count("lost_exits", lost, "exits that this machine cannot have as hardware has them, and which ended the guest")
 }

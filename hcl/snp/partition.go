@@ -24,7 +24,10 @@ type Partition struct {
 	stats counters
 }
 
-var _ hcl.RawFaults = (*Partition)(nil)
+var (
+	_ hcl.RawFaults = (*Partition)(nil)
+	_ hcl.Accepter  = (*Partition)(nil)
+)
 
 // Open makes a partition on a machine, which it closes when it is closed.
 func Open(hw Hardware) (*Partition, error) {

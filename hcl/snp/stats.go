@@ -1,6 +1,10 @@
 package snp
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"keel/diag/inspect"
+)
 
 // Stats counts what happened since the partition was made.
 type Stats struct {
@@ -40,5 +44,25 @@ func (p *Partition) Stats() Stats {
 		Stale: c[countStale].Load(), Reinjected: c[countReinjected].Load(), LostEvents: c[countLost].Load(),
 		RefusedCR: c[countCR].Load(), RefusedEFER: c[countEFER].Load(), RefusedXCR0: c[countXCR0].Load(),
 		RefusedInstructions: c[countInstruction].Load(), Busy: c[countBusy].Load(),
+	}
+}
+
+// Inspect writes the counters, and those of the machine if it has any.
+func (p *Partition) Inspect(f *inspect.Fields) {
+	s := p.Stats()
+	f.Text("kind", inspect.Public, "snp", "what keeps the guest's memory from the host")
+	count := func(name string, n uint64, help string) { f.Uint(name, inspect.Public, inspect.Count, n, help) }
+	count("accepted_large", s.AcceptedLarge, "pages of 2 MiB that the guest was given")
+	count("accepted_small", s.AcceptedSmall, "pages of 4 KiB that the guest was given")
+	count("stale_faults", s.Stale, "faults that another VP had settled meanwhile")
+	count("reinjected", s.Reinjected, "events whose delivery an exit had interrupted")
+	count("lost_events", s.LostEvents, "events that gave way to an exception")
+	count("refused_control_registers", s.RefusedCR, "values of CR0 and CR4 that the guest must not load")
+	count("refused_efer", s.RefusedEFER, "values of EFER that the guest must not load")
+	count("refused_xcr0", s.RefusedXCR0, "values of XCR0 that the guest must not load")
+	count("refused_instructions", s.RefusedInstructions, "instructions that no guest may execute")
+	count("busy", s.Busy, "entries while the save area was being written")
+	if machine, ok := p.hw.(inspect.Node); ok {
+		f.Node("machine", machine, "the SNP machine")
 	}
 }

@@ -10,7 +10,7 @@ import (
 // cannot see: names on the host, logs, keys.
 func (c *Config) Canonical() []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vps=%d\nmemory=%d\nconsole=%v\n", c.VPs, c.Memory, c.Console)
+	fmt.Fprintf(&b, "vps=%d\nmemory=%d\nconsole=%v\nisolation=%v\n", c.VPs, c.Memory, c.Console, c.Isolation)
 	for _, d := range c.Disks {
 		fmt.Fprintf(&b, "disk=%v:%d members=%d chunk=%d read-only=%t dvd=%t\n", d.Front, d.LUN, len(d.Serials), d.Chunk, d.ReadOnly, d.DVD)
 	}

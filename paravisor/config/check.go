@@ -24,7 +24,6 @@ func fromProto(m *configpb.Config) (*Config, error) {
 		InitrdSize:  m.GetInitrdSize(),
 		LogJSON:     m.GetLogJson(),
 		TraceExits:  m.GetTraceExits(),
-		RawFaults:   m.GetRawFaults(),
 		Oracle:      m.GetOracle(),
 	}
 	// The order decides which of several faults is reported.
@@ -108,7 +107,7 @@ func checkPayload(c *Config, _ *configpb.Config) error {
 	return nil
 }
 
-// levels and consoles translate the enumerations; zero means the default.
+// levels, consoles and isolations translate the enumerations; zero means the default.
 var (
 	levels = map[configpb.LogLevel]slog.Level{
 		configpb.LogLevel_LOG_LEVEL_UNSPECIFIED: slog.LevelInfo,
@@ -123,6 +122,11 @@ var (
 		configpb.ConsoleMode_CONSOLE_MODE_OUTPUT_ONLY: ConsoleOutputOnly,
 		configpb.ConsoleMode_CONSOLE_MODE_OFF:         ConsoleOff,
 	}
+	isolations = map[configpb.Isolation]Isolation{
+		configpb.Isolation_ISOLATION_UNSPECIFIED: IsolationNone,
+		configpb.Isolation_ISOLATION_NONE:        IsolationNone,
+		configpb.Isolation_ISOLATION_SNP:         IsolationSNP,
+	}
 )
 
 // checkModes refuses enumeration values that JSON can carry as bare numbers.
@@ -133,6 +137,12 @@ func checkModes(c *Config, m *configpb.Config) error {
 	}
 	if c.Console, ok = consoles[m.GetConsoleMode()]; !ok {
 		return bad(handoff.OutcomeBadConfig, "use one of the named modes", "consoleMode = %d is unknown", m.GetConsoleMode())
+	}
+	if c.Isolation, ok = isolations[m.GetIsolation()]; !ok {
+		return bad(handoff.OutcomeBadConfig, "use one of the named kinds", "isolation = %d is unknown", m.GetIsolation())
+	}
+	if c.Oracle && c.Isolation == IsolationNone {
+		return bad(handoff.OutcomeBadConfig, "add isolation", "oracle compares what Keel executes, which is nothing")
 	}
 	return nil
 }

@@ -62,12 +62,16 @@ func toProto(c *Config) *configpb.Config {
 		InitrdSize:  c.InitrdSize,
 		LogJson:     c.LogJSON,
 		TraceExits:  c.TraceExits,
-		RawFaults:   c.RawFaults,
 		Oracle:      c.Oracle,
 		Disks:       disksToProto(c.Disks),
 		Tpm:         tpmToProto(c.TPM),
 	}
-	m.LogLevel, m.ConsoleMode = -1, -1 // refused unless the value has a name
+	m.LogLevel, m.ConsoleMode, m.Isolation = -1, -1, -1 // refused unless the value has a name
+	for name, isolation := range isolations {
+		if isolation == c.Isolation && name != configpb.Isolation_ISOLATION_UNSPECIFIED {
+			m.Isolation = name
+		}
+	}
 	for name, level := range levels {
 		if level == c.LogLevel && name != configpb.LogLevel_LOG_LEVEL_UNSPECIFIED {
 			m.LogLevel = name

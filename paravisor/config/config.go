@@ -10,8 +10,11 @@ package config
 //go:generate go run ./cmd/genpb configpb
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
+
+	"keel/boot/handoff"
 )
 
 // MaxSize bounds the configuration as it travels, in bytes.
@@ -50,8 +53,40 @@ type Config struct {
 	TraceExits  bool // log every guest exit
 	Disks       []Disk
 	TPM         *TPM // nil: the guest has none
-	Oracle      bool // with RawFaults: KVM runs what Keel executes once more, and both are compared
-	RawFaults   bool // Keel executes the guest's accesses to devices, as beneath a TEE
+	Isolation   Isolation
+	Oracle      bool // with isolation: KVM runs what Keel executes once more, and both are compared
+}
+
+// Isolation is what keeps the guest's memory from the host.
+type Isolation int
+
+// The kinds of isolation.
+const (
+	IsolationNone Isolation = iota
+	IsolationSNP            // AMD SEV-SNP, the guest at VMPL2
+)
+
+// String returns the name that options use.
+func (i Isolation) String() string {
+	switch i {
+	case IsolationNone:
+		return "none"
+	case IsolationSNP:
+		return "snp"
+	}
+	return "unknown"
+}
+
+// ParseIsolation is the inverse of String. The error is a *handoff.Failure.
+func ParseIsolation(s string) (Isolation, error) {
+	for _, i := range []Isolation{IsolationNone, IsolationSNP} {
+		if s == i.String() {
+			return i, nil
+		}
+	}
+	return 0, &handoff.Failure{
+		Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("unknown isolation %q", s), Remedy: "use none or snp",
+	}
 }
 
 // TPM is the guest's TPM 2.0.

@@ -28,7 +28,9 @@ func good() *Config {
 			{Serials: []string{"a", "b"}, LUN: 1, Chunk: 64 << 10},
 			{Serials: []string{"disc"}, Front: FrontStorVSC, ReadOnly: true, DVD: true},
 		},
-		TPM: &TPM{Interface: TPMTIS, StateSerial: "state", Key: make([]byte, KeySize), Reset: true},
+		TPM:       &TPM{Interface: TPMTIS, StateSerial: "state", Key: make([]byte, KeySize), Reset: true},
+		Isolation: IsolationSNP,
+		Oracle:    true,
 	}
 }
 
@@ -62,6 +64,7 @@ func TestCanonical(t *testing.T) {
 		"fewer disks":  {func(c *Config) { c.Disks = c.Disks[1:] }, true},
 		"read-only":    {func(c *Config) { c.Disks[0].ReadOnly = true }, true},
 		"chunk":        {func(c *Config) { c.Disks[1].Chunk *= 2 }, true},
+		"isolation":    {func(c *Config) { c.Isolation = IsolationNone }, true},
 		"no TPM":       {func(c *Config) { c.TPM = nil }, true},
 		"interface":    {func(c *Config) { c.TPM.Interface = TPMCRB }, true},
 		"command line": {func(c *Config) { c.CommandLine = "" }, false},
@@ -69,6 +72,7 @@ func TestCanonical(t *testing.T) {
 		"serial":       {func(c *Config) { c.Disks[0].Serials[0] = "other" }, false},
 		"key":          {func(c *Config) { c.TPM.Key[0]++ }, false},
 		"log":          {func(c *Config) { c.LogJSON = false }, false},
+		"oracle":       {func(c *Config) { c.Oracle = false }, false},
 	} {
 		c := good()
 		tc.change(c)

@@ -41,9 +41,16 @@ func Main(m *testing.M, root string, tool **Tool, prepare func(ctx context.Conte
 type Machine struct {
 	Front, Kernel string
 	VPs           int
+	Isolation     string // empty: none
 }
 
-func (m Machine) String() string { return fmt.Sprintf("%s/%s/%d", m.Front, m.Kernel, m.VPs) }
+func (m Machine) String() string {
+	name := fmt.Sprintf("%s/%s/%d", m.Front, m.Kernel, m.VPs)
+	if m.Isolation != "" {
+		name += "/" + m.Isolation
+	}
+	return name
+}
 
 // Machines lists every front with both kernels on 1 and 4 VPs; without KEEL_SOAK those
 // that are given.
@@ -55,7 +62,7 @@ func Machines(fronts []string, ci ...Machine) []Machine {
 	for _, front := range fronts {
 		for _, kernel := range []string{"6.1", "5.10"} {
 			for _, vps := range []int{1, 4} {
-				all = append(all, Machine{front, kernel, vps})
+				all = append(all, Machine{Front: front, Kernel: kernel, VPs: vps})
 			}
 		}
 	}
@@ -64,5 +71,9 @@ func Machines(fronts []string, ci ...Machine) []Machine {
 
 // Flags are those of a run of the machine, but for what is particular to its guest.
 func (m Machine) Flags() []string {
-	return []string{"--vps", strconv.Itoa(m.VPs), "--timeout", Patience.String()}
+	flags := []string{"--vps", strconv.Itoa(m.VPs), "--timeout", Patience.String()}
+	if m.Isolation != "" {
+		flags = append(flags, "--isolation", m.Isolation)
+	}
+	return flags
 }

@@ -19,7 +19,11 @@ import (
 // TestTools uses the TPM with stock tools.
 func TestTools(t *testing.T) {
 	t.Parallel()
-	for _, m := range machines(crbNewOne, tisOldOne) {
+	all := machines(crbNewOne, tisOldOne)
+	if harness.Soak() {
+		all = append(all, machine{crbSNP})
+	}
+	for _, m := range all {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
 			checks := []string{

@@ -7,6 +7,7 @@ package guestmem
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -24,15 +25,21 @@ var (
 type Region struct {
 	GPA  x86.GPA
 	data []byte
+	used []atomic.Bool // by Keel, for each large page
+}
+
+func newRegion(gpa x86.GPA, data []byte) Region {
+	return Region{gpa, data, make([]atomic.Bool, len(data)/x86.LargePageSize)}
 }
 
 // Size returns the region's length in bytes.
 func (r Region) Size() uint64 { return uint64(len(r.data)) }
 
-// Memory is all of the guest's RAM. It never changes once made.
+// Memory is all of the guest's RAM. Where it lies never changes.
 type Memory struct {
 	regions []Region // ascending, apart
 	backing []byte
+	accept  func(gpa x86.GPA, length uint64) error
 }
 
 // Layout says where RAM lies: below LowTop from address zero on, the rest from
@@ -67,19 +74,41 @@ func New(size uint64, layout Layout, huge bool) (*Memory, error) {
 	}
 	m := &Memory{backing: backing}
 	low := min(size, uint64(layout.LowTop))
-	m.regions = append(m.regions, Region{0, backing[:low:low]})
+	m.regions = append(m.regions, newRegion(0, backing[:low:low]))
 	if low < size {
-		m.regions = append(m.regions, Region{layout.HighBase, backing[low:size:size]})
+		m.regions = append(m.regions, newRegion(layout.HighBase, backing[low:size:size]))
 	}
 	return m, nil
 }
 
-// Map makes the memory visible to the guest of a partition.
+// Map makes the memory visible to the guest of a partition. Where memory must be accepted
+// before its first use (hcl.Accepter), it is, from now on.
 func (m *Memory) Map(p hcl.Partition) error {
 	for _, r := range m.regions {
 		if err := p.MapMemory(r.GPA, r.data); err != nil {
 			return err
 		}
+	}
+	if a, ok := p.(hcl.Accepter); ok {
+		m.accept = a.Accept
+	}
+	return nil
+}
+
+// use accepts the large pages around a range that Keel is about to touch, those that it
+// has not touched before.
+func (m *Memory) use(r *Region, offset, n int) error {
+	if m.accept == nil || n == 0 {
+		return nil
+	}
+	for page := offset / x86.LargePageSize; page <= (offset+n-1)/x86.LargePageSize; page++ {
+		if r.used[page].Load() {
+			continue
+		}
+		if err := m.accept(r.GPA+x86.GPA(page)*x86.LargePageSize, x86.LargePageSize); err != nil {
+			return err
+		}
+		r.used[page].Store(true)
 	}
 	return nil
 }
@@ -91,15 +120,20 @@ func (m *Memory) Regions() []Region { return m.regions }
 func (m *Memory) Size() uint64 { return uint64(len(m.backing)) }
 
 // Slice returns n bytes of RAM from gpa on. The guest may change them at any
-// time: copy, then check. The error wraps ErrRange when they are not all RAM.
+// time: copy, then check. The error wraps ErrRange when they are not all RAM; any other
+// is that of hcl.Accepter.
 func (m *Memory) Slice(gpa x86.GPA, n int) ([]byte, error) {
-	for _, r := range m.regions {
+	for i := range m.regions {
+		r := &m.regions[i]
 		if gpa < r.GPA || gpa-r.GPA > x86.GPA(len(r.data)) {
 			continue
 		}
 		offset := int(gpa - r.GPA)
 		if n < 0 || n > len(r.data)-offset {
 			break
+		}
+		if err := m.use(r, offset, n); err != nil {
+			return nil, err
 		}
 		return r.data[offset : offset+n : offset+n], nil
 	}

@@ -2,6 +2,9 @@ package guestmem
 
 import (
 	"errors"
+	"fmt"
+	"keel/hcl"
+	"slices"
 	"testing"
 
 	"keel/hcl/abi/x86"
@@ -82,5 +85,54 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	got := make([]byte, 4)
 	if err := m.ReadAt(at, got); err != nil || string(got) != "keel" {
 		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+// accepting is a partition whose memory must be accepted. It notes what was.
+type accepting struct {
+	hcl.Partition
+	ranges []string
+	fail   error
+}
+
+func (a *accepting) MapMemory(x86.GPA, []byte) error { return nil }
+
+func (a *accepting) Accept(gpa x86.GPA, length uint64) error {
+	a.ranges = append(a.ranges, fmt.Sprintf("%#x+%#x", gpa, length))
+	return a.fail
+}
+
+// TestAccept: Keel accepts each large page before it touches it, once.
+func TestAccept(t *testing.T) {
+	m, p := newMemory(t, 6*mib), &accepting{}
+	if err := m.Map(p); err != nil {
+		t.Fatal(err)
+	}
+	for _, use := range []struct {
+		gpa x86.GPA
+		n   int
+	}{{2*mib - 1, 2}, {0, 1}, {0, 0}, {3 * mib, mib}, {layout.HighBase + 5, 1}} {
+		if _, err := m.Slice(use.gpa, use.n); err != nil {
+			t.Error(err)
+		}
+	}
+	if want := []string{"0x0+0x200000", "0x200000+0x200000", "0x100000000+0x200000"}; !slices.Equal(p.ranges, want) {
+		t.Errorf("accepted %v, want %v", p.ranges, want)
+	}
+}
+
+// TestAcceptFails: memory that cannot be accepted is not handed out, nor forgotten.
+func TestAcceptFails(t *testing.T) {
+	m, p := newMemory(t, 4*mib), &accepting{fail: errors.New("the host says no")}
+	if err := m.Map(p); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := m.WriteAt(0, []byte{1}); !errors.Is(err, p.fail) {
+			t.Errorf("%v, want that of Accept", err)
+		}
+	}
+	if len(p.ranges) != 2 {
+		t.Errorf("tried %v", p.ranges)
 	}
 }

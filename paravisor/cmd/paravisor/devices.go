@@ -17,12 +17,15 @@ const (
 // devices are the functions that the host assigned, through VFIO.
 type devices struct{ domain *vfio.Domain }
 
-// assign makes the address space of all functions, with the guest's memory in it at
-// the guest's own addresses.
+// assign makes the address space of all functions, with the guest's memory in it, unless
+// it is nil, at the guest's own addresses.
 func assign(memory *guestmem.Memory) (paravisor.Devices, error) {
 	domain, err := vfio.NewDomain(vfio.Options{})
 	if err != nil {
 		return nil, err
+	}
+	if memory == nil {
+		return devices{domain}, nil
 	}
 	var regions []vfio.Region
 	for _, r := range memory.Regions() {

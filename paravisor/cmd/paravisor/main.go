@@ -23,18 +23,6 @@ import (
 	"keel/paravisor/fwcfg"
 )
 
-// open makes the partition, with raw faults if they are asked for.
-func open(raw bool) (hcl.Partition, error) {
-	if !raw {
-		return kvm.Open()
-	}
-	p, err := kvm.OpenRaw()
-	if err != nil {
-		return nil, err // not a nil *Raw in an interface
-	}
-	return p, nil
-}
-
 // Descriptors that pvinit passes.
 const (
 	fdControl = 3
@@ -62,7 +50,7 @@ func run() handoff.Outcome {
 	}
 	env := paravisor.Environment{
 		Control: control, Console: console, Log: logger(slog.LevelInfo, false), Configure: logger,
-		Open:    open,
+		Open: open, OpenOracle: func() (hcl.Partition, error) { return kvm.Open() },
 		Devices: assign,
 	}
 	var err error

@@ -25,6 +25,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Isolation is what keeps the guest's memory from the host.
+type Isolation int32
+
+const (
+	Isolation_ISOLATION_UNSPECIFIED Isolation = 0 // none
+	Isolation_ISOLATION_NONE        Isolation = 1
+	Isolation_ISOLATION_SNP         Isolation = 2 // AMD SEV-SNP, the guest at VMPL2
+)
+
+// Enum value maps for Isolation.
+var (
+	Isolation_name = map[int32]string{
+		0: "ISOLATION_UNSPECIFIED",
+		1: "ISOLATION_NONE",
+		2: "ISOLATION_SNP",
+	}
+	Isolation_value = map[string]int32{
+		"ISOLATION_UNSPECIFIED": 0,
+		"ISOLATION_NONE":        1,
+		"ISOLATION_SNP":         2,
+	}
+)
+
+func (x Isolation) Enum() *Isolation {
+	p := new(Isolation)
+	*p = x
+	return p
+}
+
+func (x Isolation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Isolation) Descriptor() protoreflect.EnumDescriptor {
+	return file_config_proto_enumTypes[0].Descriptor()
+}
+
+func (Isolation) Type() protoreflect.EnumType {
+	return &file_config_proto_enumTypes[0]
+}
+
+func (x Isolation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Isolation.Descriptor instead.
+func (Isolation) EnumDescriptor() ([]byte, []int) {
+	return file_config_proto_rawDescGZIP(), []int{0}
+}
+
 // TPMInterface is how the guest talks to its TPM.
 type TPMInterface int32
 
@@ -59,11 +109,11 @@ func (x TPMInterface) String() string {
 }
 
 func (TPMInterface) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[0].Descriptor()
+	return file_config_proto_enumTypes[1].Descriptor()
 }
 
 func (TPMInterface) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[0]
+	return &file_config_proto_enumTypes[1]
 }
 
 func (x TPMInterface) Number() protoreflect.EnumNumber {
@@ -72,7 +122,7 @@ func (x TPMInterface) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TPMInterface.Descriptor instead.
 func (TPMInterface) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{0}
+	return file_config_proto_rawDescGZIP(), []int{1}
 }
 
 // DiskFront is what a disk looks like to the guest.
@@ -109,11 +159,11 @@ func (x DiskFront) String() string {
 }
 
 func (DiskFront) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[1].Descriptor()
+	return file_config_proto_enumTypes[2].Descriptor()
 }
 
 func (DiskFront) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[1]
+	return &file_config_proto_enumTypes[2]
 }
 
 func (x DiskFront) Number() protoreflect.EnumNumber {
@@ -122,7 +172,7 @@ func (x DiskFront) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DiskFront.Descriptor instead.
 func (DiskFront) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{1}
+	return file_config_proto_rawDescGZIP(), []int{2}
 }
 
 type LogLevel int32
@@ -164,11 +214,11 @@ func (x LogLevel) String() string {
 }
 
 func (LogLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[2].Descriptor()
+	return file_config_proto_enumTypes[3].Descriptor()
 }
 
 func (LogLevel) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[2]
+	return &file_config_proto_enumTypes[3]
 }
 
 func (x LogLevel) Number() protoreflect.EnumNumber {
@@ -177,7 +227,7 @@ func (x LogLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LogLevel.Descriptor instead.
 func (LogLevel) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{2}
+	return file_config_proto_rawDescGZIP(), []int{3}
 }
 
 type ConsoleMode int32
@@ -216,11 +266,11 @@ func (x ConsoleMode) String() string {
 }
 
 func (ConsoleMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[3].Descriptor()
+	return file_config_proto_enumTypes[4].Descriptor()
 }
 
 func (ConsoleMode) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[3]
+	return &file_config_proto_enumTypes[4]
 }
 
 func (x ConsoleMode) Number() protoreflect.EnumNumber {
@@ -229,7 +279,7 @@ func (x ConsoleMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConsoleMode.Descriptor instead.
 func (ConsoleMode) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{3}
+	return file_config_proto_rawDescGZIP(), []int{4}
 }
 
 // Config describes one guest.
@@ -261,10 +311,10 @@ type Config struct {
 	Disks []*Disk `protobuf:"bytes,13,rep,name=disks,proto3" json:"disks,omitempty"`
 	// TPM of the guest; absent when it has none.
 	Tpm *TPM `protobuf:"bytes,14,opt,name=tpm,proto3" json:"tpm,omitempty"`
-	// Keel executes the guest's accesses to devices, as beneath a TEE.
-	RawFaults bool `protobuf:"varint,15,opt,name=raw_faults,json=rawFaults,proto3" json:"raw_faults,omitempty"`
-	// With raw_faults: compare what Keel executes with what KVM does.
-	Oracle        bool `protobuf:"varint,16,opt,name=oracle,proto3" json:"oracle,omitempty"`
+	// With isolation: compare what Keel executes with what KVM does.
+	Oracle bool `protobuf:"varint,16,opt,name=oracle,proto3" json:"oracle,omitempty"`
+	// What keeps the guest's memory from the host.
+	Isolation     Isolation `protobuf:"varint,17,opt,name=isolation,proto3,enum=keel.config.v1.Isolation" json:"isolation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -390,18 +440,18 @@ func (x *Config) GetTpm() *TPM {
 	return nil
 }
 
-func (x *Config) GetRawFaults() bool {
-	if x != nil {
-		return x.RawFaults
-	}
-	return false
-}
-
 func (x *Config) GetOracle() bool {
 	if x != nil {
 		return x.Oracle
 	}
 	return false
+}
+
+func (x *Config) GetIsolation() Isolation {
+	if x != nil {
+		return x.Isolation
+	}
+	return Isolation_ISOLATION_UNSPECIFIED
 }
 
 // TPM is the guest's TPM 2.0.
@@ -573,7 +623,7 @@ var File_config_proto protoreflect.FileDescriptor
 
 const file_config_proto_rawDesc = "" +
 	"\n" +
-	"\fconfig.proto\x12\x0ekeel.config.v1\"\xa3\x04\n" +
+	"\fconfig.proto\x12\x0ekeel.config.v1\"\xc3\x04\n" +
 	"\x06Config\x12\x1d\n" +
 	"\n" +
 	"guest_name\x18\x01 \x01(\tR\tguestName\x12\x10\n" +
@@ -593,10 +643,9 @@ const file_config_proto_rawDesc = "" +
 	"\vtrace_exits\x18\f \x01(\bR\n" +
 	"traceExits\x12*\n" +
 	"\x05disks\x18\r \x03(\v2\x14.keel.config.v1.DiskR\x05disks\x12%\n" +
-	"\x03tpm\x18\x0e \x01(\v2\x13.keel.config.v1.TPMR\x03tpm\x12\x1d\n" +
-	"\n" +
-	"raw_faults\x18\x0f \x01(\bR\trawFaults\x12\x16\n" +
-	"\x06oracle\x18\x10 \x01(\bR\x06oracleJ\x04\b\x03\x10\x04\"\xa0\x01\n" +
+	"\x03tpm\x18\x0e \x01(\v2\x13.keel.config.v1.TPMR\x03tpm\x12\x16\n" +
+	"\x06oracle\x18\x10 \x01(\bR\x06oracle\x127\n" +
+	"\tisolation\x18\x11 \x01(\x0e2\x19.keel.config.v1.IsolationR\tisolationJ\x04\b\x03\x10\x04J\x04\b\x0f\x10\x10\"\xa0\x01\n" +
 	"\x03TPM\x12:\n" +
 	"\tinterface\x18\x01 \x01(\x0e2\x1c.keel.config.v1.TPMInterfaceR\tinterface\x12!\n" +
 	"\fstate_serial\x18\x02 \x01(\tR\vstateSerial\x12\x19\n" +
@@ -610,7 +659,11 @@ const file_config_proto_rawDesc = "" +
 	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x10\n" +
 	"\x03dvd\x18\x05 \x01(\bR\x03dvd\x12\x1f\n" +
 	"\vchunk_bytes\x18\x06 \x01(\rR\n" +
-	"chunkBytes*[\n" +
+	"chunkBytes*M\n" +
+	"\tIsolation\x12\x19\n" +
+	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eISOLATION_NONE\x10\x01\x12\x11\n" +
+	"\rISOLATION_SNP\x10\x02*[\n" +
 	"\fTPMInterface\x12\x1d\n" +
 	"\x19TPM_INTERFACE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TPM_INTERFACE_CRB\x10\x01\x12\x15\n" +
@@ -643,29 +696,31 @@ func file_config_proto_rawDescGZIP() []byte {
 	return file_config_proto_rawDescData
 }
 
-var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_config_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_config_proto_goTypes = []any{
-	(TPMInterface)(0), // 0: keel.config.v1.TPMInterface
-	(DiskFront)(0),    // 1: keel.config.v1.DiskFront
-	(LogLevel)(0),     // 2: keel.config.v1.LogLevel
-	(ConsoleMode)(0),  // 3: keel.config.v1.ConsoleMode
-	(*Config)(nil),    // 4: keel.config.v1.Config
-	(*TPM)(nil),       // 5: keel.config.v1.TPM
-	(*Disk)(nil),      // 6: keel.config.v1.Disk
+	(Isolation)(0),    // 0: keel.config.v1.Isolation
+	(TPMInterface)(0), // 1: keel.config.v1.TPMInterface
+	(DiskFront)(0),    // 2: keel.config.v1.DiskFront
+	(LogLevel)(0),     // 3: keel.config.v1.LogLevel
+	(ConsoleMode)(0),  // 4: keel.config.v1.ConsoleMode
+	(*Config)(nil),    // 5: keel.config.v1.Config
+	(*TPM)(nil),       // 6: keel.config.v1.TPM
+	(*Disk)(nil),      // 7: keel.config.v1.Disk
 }
 var file_config_proto_depIdxs = []int32{
-	2, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
-	3, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
-	6, // 2: keel.config.v1.Config.disks:type_name -> keel.config.v1.Disk
-	5, // 3: keel.config.v1.Config.tpm:type_name -> keel.config.v1.TPM
-	0, // 4: keel.config.v1.TPM.interface:type_name -> keel.config.v1.TPMInterface
-	1, // 5: keel.config.v1.Disk.front:type_name -> keel.config.v1.DiskFront
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	3, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
+	4, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
+	7, // 2: keel.config.v1.Config.disks:type_name -> keel.config.v1.Disk
+	6, // 3: keel.config.v1.Config.tpm:type_name -> keel.config.v1.TPM
+	0, // 4: keel.config.v1.Config.isolation:type_name -> keel.config.v1.Isolation
+	1, // 5: keel.config.v1.TPM.interface:type_name -> keel.config.v1.TPMInterface
+	2, // 6: keel.config.v1.Disk.front:type_name -> keel.config.v1.DiskFront
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_config_proto_init() }
@@ -678,7 +733,7 @@ func file_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_config_proto_rawDesc), len(file_config_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,

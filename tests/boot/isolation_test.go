@@ -1,0 +1,60 @@
+package boot
+
+import (
+	"fmt"
+	"testing"
+
+	"keel/boot/handoff"
+	"keel/boot/qemu"
+	"keel/tests/guest"
+	"keel/tests/harness"
+)
+
+// isolated are the guests that run as confidential VMs. None of them knows it.
+var isolated = []row{
+	{"6.1", 1, "", true},
+	{"5.10", 1, "", false},
+	{"6.1", 4, "", false},
+	{"5.10", 4, "", true},
+}
+
+// TestIsolation: guests on an emulated SNP machine pass the checks of all others. What
+// Keel executes for them KVM does once more, and agrees.
+func TestIsolation(t *testing.T) {
+	t.Parallel()
+	for _, m := range isolated {
+		if !m.ci && !harness.Soak() {
+			continue
+		}
+		t.Run(fmt.Sprintf("snp/%s/%d", m.kernel, m.vps), func(t *testing.T) {
+			t.Parallel()
+			checks := guest.Checks(m.vps)
+			r := tool.Start(t, append(programFlags(m.kernel, m.vps, m.params, checks...), "--isolation", "snp", "--oracle")...)
+			report := r.Wait(t, handoff.OutcomePoweroff)
+			if err := guest.Parse(r.Console()).Check(checks...); err != nil {
+				t.Error(err)
+			}
+			checkOracle(t, report)
+			if report.Exits["mmio"] != 0 || report.Exits["memory-fault"] < 1000 || report.Resets != 0 {
+				t.Errorf("exits %v, %d resets: want memory faults and no accesses that KVM executed", report.Exits, report.Resets)
+			}
+			isolation, _ := report.State["isolation"].(map[string]any)
+			machine, _ := isolation["machine"].(map[string]any)
+			if large, _ := isolation["accepted_large"].(float64); large < 20 || machine["emulated"] != true || machine["lost_exits"] != 0.0 {
+				t.Errorf("isolation: %v", isolation)
+			}
+			t.Logf("isolation: %v", isolation)
+		})
+	}
+}
+
+// checkOracle wants that much was compared and nothing differed.
+func checkOracle(t *testing.T, report qemu.Report) {
+	t.Helper()
+	oracle, _ := report.State["oracle"].(map[string]any)
+	compared, _ := oracle["compared"].(float64) // JSON has no integers
+	if different, ok := oracle["different"].(float64); !ok || different != 0 || compared < 500 {
+		t.Errorf("oracle: %v", oracle)
+	}
+	t.Logf("oracle: %v", oracle)
+}

@@ -1,0 +1,35 @@
+package storage
+
+import (
+	"testing"
+
+	"keel/boot/handoff"
+	"keel/tests/harness"
+)
+
+// TestIsolation verifies what confidential guests write. Their disks' controllers reach
+// none of their memory: all data goes through Keel's own.
+func TestIsolation(t *testing.T) {
+	t.Parallel()
+	machines := []machine{{virtioSNP}, {storvscSNP}}
+	if harness.Soak() {
+		machines = nil
+		for _, m := range harness.Machines(Fronts()) {
+			m.Isolation = "snp"
+			machines = append(machines, machine{m})
+		}
+	}
+	for _, m := range machines {
+		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
+			r := tool.Start(t, append(m.flags([]string{image(t, 64)}, ScriptVerify, "mib=64"), "--tpm", "auto")...)
+			report := r.Wait(t, handoff.OutcomePoweroff)
+			judge(t, r, "verify")
+			isolation, _ := report.State["isolation"].(map[string]any)
+			machine, _ := isolation["machine"].(map[string]any)
+			if isolation["kind"] != "snp" || machine["emulated"] != true {
+				t.Errorf("isolation: %v", isolation)
+			}
+		})
+	}
+}
