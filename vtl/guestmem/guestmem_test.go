@@ -3,10 +3,10 @@ package guestmem
 import (
 	"errors"
 	"fmt"
-	"keel/hcl"
 	"slices"
 	"testing"
 
+	"keel/hcl"
 	"keel/hcl/abi/x86"
 )
 
