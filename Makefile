@@ -84,11 +84,10 @@ identical: build ## build the release image again and compare
 	build/keel image build --out "$$dir"; \
 	cmp build/keel.igvm "$$dir/keel.igvm"
 
-# Two targets at a time, one worker each: their coverage is spread best that way.
+# Two packages at a time, one worker each: their coverage is spread best that way.
 fuzz: ## run every fuzz target for FUZZTIME, or FUZZTIME_REST
-	@go test -list '^Fuzz' $(OTHERS) | awk '/^Fuzz/ { f[n++] = $$1 } \
-		/^ok/ { for (i = 0; i < n; i++) print $$2, f[i], f[i] ~ /^($(FUZZ_FIRST))$$/ ? "$(FUZZTIME)" : "$(FUZZTIME_REST)"; n = 0 }' | \
-	xargs -P 2 -n 3 .ci/fuzz
+	@go test -list '^Fuzz' $(OTHERS) | awk '/^Fuzz/ { f = f " " $$1 ":" ($$1 ~ /^($(FUZZ_FIRST))$$/ ? "$(FUZZTIME)" : "$(FUZZTIME_REST)") } \
+		/^ok/ { if (f) print $$2 f; f = "" }' | xargs -P 2 -L 1 .ci/fuzz
 
 lint: ## golangci-lint with the linters of STYLE
 	@$(LINT) run --timeout 15m
