@@ -11,15 +11,16 @@ export GOTOOLCHAIN ?= auto
 
 LINT     := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # How long each fuzz target runs; those that meet guests, images and
-# configurations first run longer than the rest.
+# configurations first run longer than the rest. make soak runs all of them longer.
 FUZZTIME      ?= 30s
-FUZZTIME_REST ?= 5s
+FUZZTIME_REST ?= 2s
 FUZZ_FIRST    := FuzzDispatch|FuzzLocalRegisters|FuzzIOAPIC|FuzzRead|FuzzParse|FuzzPlanBzImage|FuzzPlanVMLinux
 ARGS     ?=
 
 # Packages whose tests need a VM; all others are unit tests.
 VM_TESTS := keel/tests/boot keel/tests/storage keel/tests/tpm keel/tests/vsock keel/tests/hostile
 OTHERS    = $$(go list ./... | grep -vxF $(VM_TESTS:%=-e %))
+VM_TEST  := go test -count=1
 
 # step NAME COMMAND: runs a command with a headline and the time it took.
 define step
@@ -54,40 +55,39 @@ test: deps ## everything that CI checks, guest boots included
 	$(call step,the hyperv kernel builds,go run ./kernelcfg/cmd/kernelcfg build hyperv)
 	$(call step,fuzzing,$(MAKE) fuzz)
 	$(call step,unit tests,$(MAKE) unit)
-	$(call step,guest boots,$(MAKE) boot)
-	$(call step,guests with disks,$(MAKE) storage)
-	$(call step,guests with a TPM,$(MAKE) tpm)
-	$(call step,vsock,$(MAKE) vsock)
-	$(call step,attacks,$(MAKE) hostile)
+	$(call step,guest boots,.ci/once boot $(MAKE) boot)
+	$(call step,guests with disks,.ci/once storage $(MAKE) storage)
+	$(call step,guests with a TPM,.ci/once tpm $(MAKE) tpm)
+	$(call step,vsock,.ci/once vsock $(MAKE) vsock)
+	$(call step,attacks,.ci/once hostile $(MAKE) hostile)
 
 unit: ## unit tests, with the race detector
 	@go test -race -timeout 10m $(OTHERS)
 
 boot: ## boot guests and check what they see
-	@go test -count=1 -timeout 75m keel/tests/boot
+	@$(VM_TEST) -timeout 75m keel/tests/boot
 
 storage: ## boot guests with disks and check what is on them
-	@go test -count=1 -timeout 60m keel/tests/storage
+	@$(VM_TEST) -timeout 60m keel/tests/storage
 
 tpm: ## boot guests with a TPM and let them use it
-	@go test -count=1 -timeout 40m keel/tests/tpm
+	@$(VM_TEST) -timeout 40m keel/tests/tpm
 
 vsock: ## a VM that speaks with the launcher's vsock
-	@go test -count=1 -timeout 15m keel/tests/vsock
+	@$(VM_TEST) -timeout 15m keel/tests/vsock
 
 hostile: ## guests and hosts that attack Keel
-	@go test -count=1 -timeout 45m keel/tests/hostile
+	@$(VM_TEST) -timeout 45m keel/tests/hostile
 
 identical: build ## build the release image again and compare
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	build/keel image build --out "$$dir"; \
 	cmp build/keel.igvm "$$dir/keel.igvm"
 
-# Two targets at a time, one worker each: their coverage is spread best that way.
+# Two packages at a time, one worker each: their coverage is spread best that way.
 fuzz: ## run every fuzz target for FUZZTIME, or FUZZTIME_REST
-	@go test -list '^Fuzz' $(OTHERS) | awk '/^Fuzz/ { f[n++] = $$1 } \
-		/^ok/ { for (i = 0; i < n; i++) print $$2, f[i], f[i] ~ /^($(FUZZ_FIRST))$$/ ? "$(FUZZTIME)" : "$(FUZZTIME_REST)"; n = 0 }' | \
-	xargs -P 2 -n 3 .ci/fuzz
+	@go test -list '^Fuzz' $(OTHERS) | awk '/^Fuzz/ { f = f " " $$1 ":" ($$1 ~ /^($(FUZZ_FIRST))$$/ ? "$(FUZZTIME)" : "$(FUZZTIME_REST)") } \
+		/^ok/ { if (f) print $$2 f; f = "" }' | xargs -P 2 -L 1 .ci/fuzz
 
 lint: ## golangci-lint with the linters of STYLE
 	@$(LINT) run --timeout 15m
@@ -103,8 +103,9 @@ check-generate: ## fail when generating changes a file
 fmt: ## format the Go files
 	@$(LINT) fmt
 
-soak: build ## every guest of the matrices, every attack, 30 boots in a row, 150 kills
-	@KEEL_SOAK=1 go test -count=1 -p 1 -timeout 4h -v $(VM_TESTS)
+soak: build ## every guest of the matrices, every attack, 30 boots in a row, 150 kills, long fuzzing
+	@KEEL_SOAK=1 $(VM_TEST) -p 1 -timeout 6h -v $(VM_TESTS)
+	@$(MAKE) fuzz FUZZTIME=2m FUZZTIME_REST=30s
 
 bench: build ## measure Keel beside nested QEMU; results under tests/bench/results
 	@build/keel image build
