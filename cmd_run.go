@@ -97,7 +97,7 @@ func runCommand() *cobra.Command {
 	s.StringVar(&f.VTL2Log, "vtl2-log", "", "file for the messages of Keel's own kernel")
 	s.BoolVar(&f.logJSON, "log-json", false, "write the log as JSON lines")
 	s.BoolVar(&f.traceExits, "trace-exits", false, "log every guest exit")
-	s.StringVar(&f.isolation, "isolation", "none", "none, or snp: the guest as a confidential VM, on an emulated SEV-SNP machine")
+	s.StringVar(&f.isolation, "isolation", "none", "none, snp or tdx: the guest as a confidential VM, on an emulated SEV-SNP machine or TDX module")
 	s.BoolVar(&f.oracle, "oracle", false, "with --isolation: compare the instructions that Keel executes for the guest with what KVM does")
 	s.StringVar(&f.JSONReport, "json", "", "file for the run report")
 	s.DurationVar(&f.Timeout, "timeout", 0, "end the run after this time, for example 90s")

@@ -34,7 +34,7 @@ func (f *runFlags) load(ctx context.Context) error {
 	if err := f.loadDisks(); err != nil {
 		return err
 	}
-	tpm, err := f.loadTPM(isolation != config.IsolationNone)
+	tpm, err := f.loadTPM(isolation)
 	if err != nil {
 		return err
 	}

@@ -39,9 +39,9 @@ const (
 const keySuffix = ".key"
 
 // loadTPM checks the TPM that was asked for, nil for none, and adds its state to the disks.
-func (f *runFlags) loadTPM(isolated bool) (*config.TPM, error) {
+func (f *runFlags) loadTPM(isolation config.Isolation) (*config.TPM, error) {
 	t := &f.tpm
-	if err := t.checkSeal(isolated); err != nil {
+	if err := t.checkSeal(isolation); err != nil {
 		return nil, err
 	}
 	if t.front == "" {
@@ -94,7 +94,7 @@ func (f *runFlags) loadTPM(isolated bool) (*config.TPM, error) {
 }
 
 // checkSeal refuses ways of sealing that cannot be.
-func (t *tpmFlags) checkSeal(isolated bool) error {
+func (t *tpmFlags) checkSeal(isolation config.Isolation) error {
 	switch {
 	case t.seal == "" || t.seal == sealHostKey:
 		return nil
@@ -104,8 +104,8 @@ func (t *tpmFlags) checkSeal(isolated bool) error {
 		return usage("--tpm-seal hardware without a state", "name the state's file with --tpm-state")
 	case t.key != "":
 		return usage("--tpm-seal hardware leaves no use for a key of the host's", "leave --tpm-key out")
-	case !isolated:
-		return usage("--tpm-seal hardware without a TEE", "add --isolation snp, or use --tpm-seal host-key")
+	case isolation != config.IsolationSNP:
+		return usage("--tpm-seal hardware without a TEE that derives keys", "use --isolation snp, or --tpm-seal host-key")
 	}
 	return nil
 }

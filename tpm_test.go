@@ -9,6 +9,7 @@ import (
 
 	"keel/boot/handoff"
 	"keel/boot/qemu"
+	"keel/paravisor/config"
 	"keel/paravisor/gueststate"
 )
 
@@ -30,11 +31,11 @@ func TestTPMFlags(t *testing.T) {
 		}
 	}
 	for name, tt := range map[string]struct {
-		flags  tpmFlags
-		want   handoff.Outcome // empty: it works
-		off    bool
-		plain  bool // without isolation
-		hidden int  // disks that it adds
+		flags     tpmFlags
+		want      handoff.Outcome // empty: it works
+		off       bool
+		isolation config.Isolation
+		hidden    int // disks that it adds
 	}{
 		"none":                    {flags: tpmFlags{}, off: true},
 		"off":                     {flags: tpmFlags{front: "off"}, off: true},
@@ -54,14 +55,15 @@ func TestTPMFlags(t *testing.T) {
 		"missing, to be made":     {flags: tpmFlags{state: filepath.Join(dir, "made"), reset: true}, hidden: 1},
 		"empty":                   {flags: tpmFlags{state: empty}, hidden: 1},
 		"seal unknown":            {flags: tpmFlags{state: used, key: key, seal: "wax"}, want: handoff.OutcomeUsage},
-		"sealed by the TEE":       {flags: tpmFlags{state: used, seal: sealHardware}, hidden: 1},
-		"by a TEE and a key":      {flags: tpmFlags{state: used, key: key, seal: sealHardware}, want: handoff.OutcomeUsage},
-		"by a TEE, no state":      {flags: tpmFlags{front: "crb", seal: sealHardware}, want: handoff.OutcomeUsage},
-		"by a TEE, there is none": {flags: tpmFlags{state: used, seal: sealHardware}, plain: true, want: handoff.OutcomeUsage},
+		"sealed by the TEE":       {flags: tpmFlags{state: used, seal: sealHardware}, isolation: config.IsolationSNP, hidden: 1},
+		"by a TEE and a key":      {flags: tpmFlags{state: used, key: key, seal: sealHardware}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
+		"by a TEE, no state":      {flags: tpmFlags{front: "crb", seal: sealHardware}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
+		"by a TEE, there is none": {flags: tpmFlags{state: used, seal: sealHardware}, want: handoff.OutcomeUsage},
+		"TDX derives no key":      {flags: tpmFlags{state: used, seal: sealHardware}, isolation: config.IsolationTDX, want: handoff.OutcomeUsage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := runFlags{tpm: tt.flags}
-			c, err := f.loadTPM(!tt.plain)
+			c, err := f.loadTPM(tt.isolation)
 			if tt.want != "" {
 				if qemu.OutcomeOf(err) != tt.want || err == nil {
 					t.Errorf("%v, want %s", err, tt.want)
@@ -85,8 +87,8 @@ func TestTPMFlags(t *testing.T) {
 	}
 	first := runFlags{tpm: tpmFlags{state: empty}}
 	second := runFlags{tpm: tpmFlags{state: empty}}
-	a, errA := first.loadTPM(false)
-	b, errB := second.loadTPM(false)
+	a, errA := first.loadTPM(config.IsolationNone)
+	b, errB := second.loadTPM(config.IsolationNone)
 	if errA != nil || errB != nil || !bytes.Equal(a.Key, b.Key) {
 		t.Errorf("%v, %v: keys differ: %t", errA, errB, a != nil && b != nil && !bytes.Equal(a.Key, b.Key))
 	}

@@ -51,6 +51,9 @@ func (t *tpm) report() func(p *identity.Platform) ([]byte, error) {
 		}
 		data, _ := claims.RuntimeData(claims.HashSHA256, runtime)
 		r := claims.HCLReport{Type: claims.ReportSNP, Runtime: runtime}
+		if t.tee.Kind() == claims.KindTDX {
+			r.Type = claims.ReportTDX
+		}
 		if r.Hardware, err = t.tee.Report(data); err != nil {
 			return nil, err
 		}

@@ -8,6 +8,10 @@ import (
 	"keel/hcl/abi/x86"
 )
 
+// apicBasePage are the bits of IA32_APIC_BASE that place the local APIC (AMD64 APM vol. 2
+// §16.3.1).
+const apicBasePage = 0xffffffffff000
+
 // dispatch answers one exit.
 func (v *vp) dispatch(e *hcl.Exit) {
 	switch e.Kind {
@@ -104,6 +108,10 @@ func (v *vp) writeMSR(index uint32, value uint64) (ok bool) {
 	case index >= x86.X2APIC_MSR_FIRST && index <= x86.X2APIC_MSR_LAST:
 		return v.local.WriteMSR(index, value)
 	case index == x86.IA32_APIC_BASE:
+		// Where faults are raw, its page is reserved.
+		if v.emu != nil && (value^v.local.APICBase())&apicBasePage != 0 {
+			return false
+		}
 		return v.local.SetAPICBase(value)
 	case index == x86.IA32_TSC_DEADLINE:
 		v.local.SetTSCDeadline(value)

@@ -50,9 +50,9 @@ type MachineConfig struct {
 // are loaded when the paravisor changes them, but not stored; a VMSA that RMPADJUST
 // makes anew is loaded in full. CPUID and writes of control registers are executed
 // by the partition and never exit. EXITINFO2 of EXIT_NPF names the page only. OUTS
-// exits as OUT, element by element. INS, and writes to what is neither memory nor
-// reserved, end in EXIT_INVALID: the partition has executed them. A read of such an address is undone, and reserves
-// the page.
+// exits as OUT, element by element. INS ends in EXIT_INVALID: the partition has
+// executed it. So it has a write to what is neither memory nor reserved, which is
+// dropped; a read of such an address is undone.
 type Machine struct {
 	raw    hcl.RawFaults
 	rmp    *RMP
@@ -67,7 +67,7 @@ type Machine struct {
 	vpMu sync.RWMutex
 	vps  map[int]*processor
 
-	undone, lost atomic.Uint64
+	undone, dropped, lost atomic.Uint64
 }
 
 // span is a range of addresses.
@@ -176,6 +176,9 @@ func (m *Machine) RMP() *RMP { return m.rmp }
 // is neither memory nor reserved, which were undone, and those that ended in
 // EXIT_INVALID.
 func (m *Machine) Undone() (undone, lost uint64) { return m.undone.Load(), m.lost.Load() }
+
+// Dropped counts writes to what is neither memory nor reserved.
+func (m *Machine) Dropped() uint64 { return m.dropped.Load() }
 
 // Close ends the machine with its partition.
 func (m *Machine) Close() error {

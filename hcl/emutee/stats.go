@@ -96,5 +96,6 @@ func (m *Machine) Inspect(f *inspect.Fields) {
 	count("size_mismatches", s.FailSize, "instructions on a page of another size")
 	count("permission_failures", s.FailPermission, "instructions on a page of a higher privilege level")
 	count("undone_reads", undone, "reads of what is neither memory nor reserved, which hardware would not have begun")
+	count("dropped_writes", m.Dropped(), "writes to what is neither memory nor reserved, of which no exit tells")
 	count("lost_exits", lost, "exits that this machine cannot have as hardware has them, and which ended the guest")
 }

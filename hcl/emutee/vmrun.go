@@ -61,7 +61,9 @@ func (m *Machine) enter(p *processor) error {
 				continue
 			}
 		case hcl.ExitMMIO:
-			err = m.unreserved(p, &e)
+			if !m.unreserved(p, &e) {
+				continue
+			}
 		case hcl.ExitPIO:
 			if p.state.Next == p.state.Registers.RIP && !p.output(&e) {
 				m.lost.Add(1)
@@ -127,23 +129,14 @@ func (m *Machine) explain(p *processor, gpa x86.GPA) Access {
 	return 0
 }
 
-// unreserved handles an access to where nothing is: from now on it is reserved.
-func (m *Machine) unreserved(p *processor, e *hcl.Exit) error {
-	page := e.GPA &^ (x86.PageSize - 1)
-	m.mu.RLock()
-	known := anyHas(m.reserved, page)
-	m.mu.RUnlock()
-	if !known {
-		if err := m.Reserve(page, x86.PageSize); err != nil {
-			return err
-		}
-	}
+// unreserved handles an access to where nothing is. It returns false for a write: the
+// partition has executed it, and nobody would have seen it.
+func (m *Machine) unreserved(p *processor, e *hcl.Exit) bool {
 	if p.state.Next == p.state.Registers.RIP {
-		m.lost.Add(1)
-		p.area.SetExit(&hcl.Exit{Kind: hcl.ExitEmulationFailed}, 0)
-		return nil
+		m.dropped.Add(1)
+		return false
 	}
 	m.undone.Add(1)
 	p.area.Exit = vmsa.ExitInfo{Code: snp.EXIT_NPF, Info1: vmsa.MMIOFault(e.Write), Info2: uint64(e.GPA)}
-	return nil
+	return true
 }

@@ -192,7 +192,7 @@ func TestMachine(t *testing.T) {
 					s.t.Errorf("%+v", e)
 				}
 			}
-			if undone, lost := s.m.Undone(); undone != 1 || lost != 0 {
+			if undone, lost := s.m.Undone(); undone != 2 || lost != 0 {
 				s.t.Errorf("undone %d, lost %d", undone, lost)
 			}
 		}},

@@ -126,6 +126,7 @@ var (
 		configpb.Isolation_ISOLATION_UNSPECIFIED: IsolationNone,
 		configpb.Isolation_ISOLATION_NONE:        IsolationNone,
 		configpb.Isolation_ISOLATION_SNP:         IsolationSNP,
+		configpb.Isolation_ISOLATION_TDX:         IsolationTDX,
 	}
 )
 

@@ -68,6 +68,7 @@ type Isolation int
 const (
 	IsolationNone Isolation = iota
 	IsolationSNP            // AMD SEV-SNP, the guest at VMPL2
+	IsolationTDX            // Intel TDX, the guest as L2 of a partitioned TD
 )
 
 // String returns the name that options use.
@@ -77,19 +78,21 @@ func (i Isolation) String() string {
 		return "none"
 	case IsolationSNP:
 		return "snp"
+	case IsolationTDX:
+		return "tdx"
 	}
 	return "unknown"
 }
 
 // ParseIsolation is the inverse of String. The error is a *handoff.Failure.
 func ParseIsolation(s string) (Isolation, error) {
-	for _, i := range []Isolation{IsolationNone, IsolationSNP} {
+	for _, i := range []Isolation{IsolationNone, IsolationSNP, IsolationTDX} {
 		if s == i.String() {
 			return i, nil
 		}
 	}
 	return 0, &handoff.Failure{
-		Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("unknown isolation %q", s), Remedy: "use none or snp",
+		Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("unknown isolation %q", s), Remedy: "use none, snp or tdx",
 	}
 }
 

@@ -33,8 +33,8 @@ func checkTPM(c *Config, m *configpb.Config) error {
 	if slices.ContainsFunc(c.Disks, func(d Disk) bool { return slices.Contains(d.Serials, t.StateSerial) }) {
 		return bad(handoff.OutcomeBadConfig, "use a controller once", "tpm has the controller %q of a disk", t.StateSerial)
 	}
-	if t.Hardware && (t.StateSerial == "" || c.Isolation == IsolationNone) {
-		return bad(handoff.OutcomeBadConfig, "add isolation and a stateSerial", "tpm has a hardwareKey without a TEE or a state")
+	if t.Hardware && (t.StateSerial == "" || c.Isolation != IsolationSNP) {
+		return bad(handoff.OutcomeBadConfig, "use SNP and a stateSerial", "tpm has a hardwareKey without a TEE that derives keys, or without a state")
 	}
 	want := 0
 	if t.StateSerial != "" && !t.Hardware {

@@ -18,3 +18,9 @@ func TestSNPContract(t *testing.T) {
 	t.Parallel()
 	harness.InVTL2(t, root, "keel/hcl/snp", nil, []string{"TestContract", "TestMachine"})
 }
+
+// TestTDXContract runs it for the guest of an emulated TD, as L2 VM 1.
+func TestTDXContract(t *testing.T) {
+	t.Parallel()
+	harness.InVTL2(t, root, "keel/hcl/tdx", nil, []string{"TestContract", "TestMachine", "TestLongMode", "TestIntoLongMode", "TestVPs"})
+}

@@ -10,26 +10,35 @@ import (
 	"keel/tests/harness"
 )
 
-// isolated are the guests that run as confidential VMs. None of them knows it.
-var isolated = []row{
-	{"6.1", 1, "", true},
-	{"5.10", 1, "", false},
-	{"6.1", 4, "", false},
-	{"5.10", 4, "", true},
+// isolated are the guests that run as confidential VMs. None of them knows it. Those
+// marked ci run every time, KEEL_SOAK runs all.
+var isolated = []struct {
+	isolation, kernel string
+	vps               int
+	ci                bool
+}{
+	{"snp", "5.10", 4, true},
+	{"tdx", "6.1", 4, false},
+	{"snp", "6.1", 4, false},
+	{"tdx", "5.10", 4, false},
+	{"tdx", "6.1", 1, true},
+	{"snp", "5.10", 1, false},
+	{"tdx", "5.10", 1, false},
+	{"snp", "6.1", 1, false},
 }
 
-// TestIsolation: guests on an emulated SNP machine pass the checks of all others. What
-// Keel executes for them KVM does once more, and agrees.
+// TestIsolation: guests on an emulated SNP machine and TDX module pass the checks of all
+// others. What Keel executes for them KVM does once more, and agrees.
 func TestIsolation(t *testing.T) {
 	t.Parallel()
 	for _, m := range isolated {
 		if !m.ci && !harness.Soak() {
 			continue
 		}
-		t.Run(fmt.Sprintf("snp/%s/%d", m.kernel, m.vps), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s/%s/%d", m.isolation, m.kernel, m.vps), func(t *testing.T) {
 			t.Parallel()
 			checks := guest.Checks(m.vps)
-			r := tool.Start(t, append(programFlags(m.kernel, m.vps, m.params, checks...), "--isolation", "snp", "--oracle")...)
+			r := tool.Start(t, append(programFlags(m.kernel, m.vps, "", checks...), "--isolation", m.isolation, "--oracle")...)
 			report := r.Wait(t, handoff.OutcomePoweroff)
 			if err := guest.Parse(r.Console()).Check(checks...); err != nil {
 				t.Error(err)
@@ -40,7 +49,8 @@ func TestIsolation(t *testing.T) {
 			}
 			isolation, _ := report.State["isolation"].(map[string]any)
 			machine, _ := isolation["machine"].(map[string]any)
-			if large, _ := isolation["accepted_large"].(float64); large < 20 || machine["emulated"] != true || machine["lost_exits"] != 0.0 {
+			large, _ := isolation["accepted_large"].(float64) // JSON has no integers
+			if isolation["kind"] != m.isolation || large < 20 || machine["emulated"] != true || machine["lost_exits"] != 0.0 {
 				t.Errorf("isolation: %v", isolation)
 			}
 			t.Logf("isolation: %v", isolation)
@@ -52,7 +62,7 @@ func TestIsolation(t *testing.T) {
 func checkOracle(t *testing.T, report qemu.Report) {
 	t.Helper()
 	oracle, _ := report.State["oracle"].(map[string]any)
-	compared, _ := oracle["compared"].(float64) // JSON has no integers
+	compared, _ := oracle["compared"].(float64)
 	if different, ok := oracle["different"].(float64); !ok || different != 0 || compared < 500 {
 		t.Errorf("oracle: %v", oracle)
 	}

@@ -70,7 +70,7 @@ func checkFlags() error {
 	}
 	_, flags, _ := strings.Cut(string(info), "\nflags")
 	flags, _, _ = strings.Cut(flags, "\n")
-	for _, f := range strings.Fields(flags) {
+	for f := range strings.FieldsSeq(flags) {
 		if strings.HasPrefix(f, "sev") || strings.HasPrefix(f, "tdx") || f == "sme" {
 			return fmt.Errorf("the CPUs have the flag %s", f)
 		}

@@ -101,7 +101,8 @@ func storm() map[int]int {
 	return handlers
 }
 
-// isolated says when a program runs on an emulated SNP machine.
+// isolated says when a program runs on an emulated SNP machine. On an emulated TDX module
+// it does so in the soak.
 type isolated uint8
 
 const (
@@ -119,6 +120,7 @@ func TestGuests(t *testing.T) {
 		}
 		run := func(isolation string) func(t *testing.T) {
 			return func(t *testing.T) {
+				t.Helper()
 				t.Parallel()
 				r := tool.Start(t, "--kernel", g.program.write(t), "--mem", cmp.Or(g.memory, "128M"), "--isolation", isolation,
 					"--vps", strconv.Itoa(cmp.Or(g.vps, 1)), "--timeout", cmp.Or(g.timeout, "90s"))
@@ -147,7 +149,10 @@ func TestGuests(t *testing.T) {
 			t.Run(g.name, run("none"))
 		}
 		if g.isolated == too || g.isolated == only || g.isolated == soaking && soak {
-			t.Run(g.name+", isolated", run("snp"))
+			t.Run(g.name+", snp", run("snp"))
+		}
+		if g.isolated != never && soak {
+			t.Run(g.name+", tdx", run("tdx"))
 		}
 	}
 }

@@ -11,12 +11,13 @@ import (
 // none of their memory: all data goes through Keel's own.
 func TestIsolation(t *testing.T) {
 	t.Parallel()
-	machines := []machine{{virtioSNP}, {storvscSNP}}
+	machines := []machine{{virtioSNP}, {storvscTDX}}
 	if harness.Soak() {
 		machines = nil
 		for _, m := range harness.Machines(Fronts()) {
-			m.Isolation = "snp"
-			machines = append(machines, machine{m})
+			for _, m.Isolation = range []string{"snp", "tdx"} {
+				machines = append(machines, machine{m})
+			}
 		}
 	}
 	for _, m := range machines {
@@ -27,7 +28,7 @@ func TestIsolation(t *testing.T) {
 			judge(t, r, "verify")
 			isolation, _ := report.State["isolation"].(map[string]any)
 			machine, _ := isolation["machine"].(map[string]any)
-			if isolation["kind"] != "snp" || machine["emulated"] != true {
+			if isolation["kind"] != m.Isolation || machine["emulated"] != true {
 				t.Errorf("isolation: %v", isolation)
 			}
 		})

@@ -62,8 +62,8 @@ var (
 	virtio510x1  = harness.Machine{Front: FrontVirtioSCSI, Kernel: "5.10", VPs: 1}
 	storvsc61x1  = harness.Machine{Front: FrontStorVSC, Kernel: "6.1", VPs: 1}
 	storvsc61x4  = harness.Machine{Front: FrontStorVSC, Kernel: "6.1", VPs: 4}
-	virtioSNP    = harness.Machine{Front: FrontVirtioSCSI, Kernel: "6.1", VPs: 1, Isolation: "snp"}
-	storvscSNP   = harness.Machine{Front: FrontStorVSC, Kernel: "5.10", VPs: 4, Isolation: "snp"}
+	virtioSNP    = harness.Machine{Front: FrontVirtioSCSI, Kernel: "6.1", VPs: 4, Isolation: "snp"}
+	storvscTDX   = harness.Machine{Front: FrontStorVSC, Kernel: "5.10", VPs: 1, Isolation: "tdx"}
 	storvsc510x1 = harness.Machine{Front: FrontStorVSC, Kernel: "5.10", VPs: 1}
 )
 

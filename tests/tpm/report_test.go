@@ -11,6 +11,7 @@ import (
 
 	"keel/boot"
 	"keel/diag/attest/claims"
+	"keel/hcl/abi/tdx"
 	"keel/hcl/emutee/evidence"
 )
 
@@ -44,10 +45,36 @@ func checkReport(t *testing.T, m machine, s Said) {
 		}
 		return
 	}
-	if r.Type != claims.ReportSNP || !r.Bound() || c.Configuration.Isolation != m.Isolation+", emulated" {
+	want := map[string]claims.ReportType{"snp": claims.ReportSNP, "tdx": claims.ReportTDX}[m.Isolation]
+	if r.Type != want || !r.Bound() || c.Configuration.Isolation != m.Isolation+", emulated" {
 		t.Errorf("report of type %d, bound %v, isolation %q", r.Type, r.Bound(), c.Configuration.Isolation)
 	}
-	checkSNPReport(t, r.Hardware)
+	if m.Isolation == "snp" {
+		checkSNPReport(t, r.Hardware)
+	} else {
+		checkTDReport(t, r.Hardware)
+	}
+}
+
+// checkTDReport checks that the emulated platform has made the report, of the image under
+// test.
+func checkTDReport(t *testing.T, b []byte) {
+	t.Helper()
+	platform, err := evidence.NewPlatform([]byte(evidence.Secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := platform.VerifyReport(b); err != nil {
+		t.Error(err)
+		return
+	}
+	image, err := boot.Measure(tool.Image, []string{"tdx"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b[tdx.REPORT_TDINFO+tdx.TDINFO_MRTD:][:len(image[0].Digest)]; !bytes.Equal(got, image[0].Digest[:]) {
+		t.Errorf("measurement %x, the image's is %v", got, image[0].Digest)
+	}
 }
 
 // checkSNPReport checks that the emulated AMD-SP has signed the report, for VMPL0 of the

@@ -21,7 +21,7 @@ func TestTools(t *testing.T) {
 	t.Parallel()
 	all := machines(crbNewOne, tisOldOne)
 	if harness.Soak() {
-		all = append(all, machine{crbSNP})
+		all = append(all, machine{crbSNP}, machine{tisTDX})
 	}
 	for _, m := range all {
 		t.Run(m.String(), func(t *testing.T) {

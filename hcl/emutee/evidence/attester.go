@@ -1,6 +1,8 @@
 package evidence
 
 import (
+	"fmt"
+
 	"keel/hcl"
 	"keel/hcl/abi/snp"
 )
@@ -45,4 +47,37 @@ func (a *SNPAttester) SealingKey() ([32]byte, error) {
 	return a.chip.DeriveKey(&a.guest, &KeyRequest{
 		Fields: SelectPolicy | SelectMeasurement, VMPL: snp.VMPL0, Requester: snp.VMPL0,
 	})
+}
+
+// TDXAttester is an emulated TDX platform as one TD's Keel, at L1, sees it.
+type TDXAttester struct {
+	platform *Platform
+	td       TD
+}
+
+var _ hcl.Attester = (*TDXAttester)(nil)
+
+// NewTDXAttester returns the attester of a TD on a machine.
+func NewTDXAttester(platform *Platform, td TD) *TDXAttester { return &TDXAttester{platform, td} }
+
+// Kind names the TEE.
+func (*TDXAttester) Kind() string { return "tdx" }
+
+// Emulated says that it is none.
+func (*TDXAttester) Emulated() bool { return true }
+
+// Report returns a TDREPORT.
+func (a *TDXAttester) Report(data [64]byte) ([]byte, error) {
+	return a.platform.Report(&a.td, data), nil
+}
+
+// Evidence returns a quote, which has its certificates in it.
+func (a *TDXAttester) Evidence(data [64]byte) (report, certificates []byte, err error) {
+	report, err = a.platform.Quote(a.platform.Report(&a.td, data))
+	return report, nil, err
+}
+
+// SealingKey is ErrRequest: a TDX module derives no keys.
+func (*TDXAttester) SealingKey() ([32]byte, error) {
+	return [32]byte{}, fmt.Errorf("%w: TDX derives no sealing keys", ErrRequest)
 }

@@ -5,13 +5,8 @@ import (
 
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/tdx/l2"
 )
-
-// Registers are those of L1 that TDCALL reads and writes.
-type Registers struct {
-	RAX, RCX, RDX, RBX, RSI, RDI         uint64
-	R8, R9, R10, R11, R12, R13, R14, R15 uint64
-}
 
 // GuestMemory is the TD's memory, for operands that lie there. An error means that the
 // substrate broke: which accesses are allowed has been checked before. The operands of
@@ -54,7 +49,7 @@ type Called struct {
 // Call is TDCALL of L1 (ABI, "Guest-Side (TDCALL) Interface Functions"). interrupt tells
 // whether L1 has a virtual interrupt to take before it enters an L2. The error means that
 // the substrate broke.
-func (v *VP) Call(r *Registers, memory GuestMemory, interrupt bool) (Called, error) {
+func (v *VP) Call(r *l2.Registers, memory GuestMemory, interrupt bool) (Called, error) {
 	leaf, version := r.RAX&tdx.TDG_LEAF_MASK, r.RAX>>tdx.TDG_VERSION_SHIFT&tdx.TDG_VERSION_MASK
 	if r.RAX&tdx.TDG_RESERVED_RAX_MASK != 0 || version > 1 || version == 1 && leaf != tdx.TDG_VM_RD {
 		return v.refuse(r, tdx.OPERAND_RAX), nil
@@ -73,15 +68,6 @@ func (v *VP) Call(r *Registers, memory GuestMemory, interrupt bool) (Called, err
 		r.RAX, r.RCX, r.RDX, r.R8, r.R9, r.R10 = status, i.Reason, i.Qualification, i.GLA, uint64(i.GPA), i.Instruction
 	case tdx.TDG_VP_CPUIDVE_SET:
 		r.RAX = v.setCPUIDVE(r.RCX)
-	case tdx.TDG_VM_RD:
-		f := v.td.Read(r.RCX, r.RDX)
-		r.RAX, r.R8 = f.Status, f.Value
-		if version > 0 {
-			r.RDX = f.Next
-		}
-	case tdx.TDG_VM_WR:
-		f := v.td.Write(r.RCX, r.RDX, r.R8, r.R9)
-		r.RAX, r.R8 = f.Status, f.Value
 	case tdx.TDG_VP_RD:
 		f := v.Read(r.RCX, r.RDX)
 		r.RAX, r.RDX, r.R8 = f.Status, f.Next, f.Value
@@ -97,15 +83,8 @@ func (v *VP) Call(r *Registers, memory GuestMemory, interrupt bool) (Called, err
 }
 
 // callMemory are the leaves that work on memory.
-func (v *VP) callMemory(leaf uint64, r *Registers, memory GuestMemory, interrupt bool) (Called, error) {
-	var result Result
+func (v *VP) callMemory(leaf uint64, r *l2.Registers, memory GuestMemory, interrupt bool) (Called, error) {
 	switch leaf {
-	case tdx.TDG_MEM_PAGE_ACCEPT:
-		return v.callAccept(r, memory)
-	case tdx.TDG_MEM_PAGE_ATTR_RD:
-		result = v.td.ReadAttributes(r.RCX)
-	case tdx.TDG_MEM_PAGE_ATTR_WR:
-		result = v.td.WriteAttributes(r.RCX, r.RDX, r.R8)
 	case tdx.TDG_VP_ENTER:
 		return v.callEnter(r, interrupt), nil
 	case tdx.TDG_VP_INVGLA:
@@ -114,8 +93,40 @@ func (v *VP) callMemory(leaf uint64, r *Registers, memory GuestMemory, interrupt
 		return v.callExtend(r, memory)
 	case tdx.TDG_MR_REPORT:
 		return v.callReport(r, memory)
+	}
+	return v.td.Call(r, memory)
+}
+
+// Call is TDCALL for the leaves that ask for no VP, TDG.MEM.* and TDG.VM.*; it may be
+// called from any thread. Others it refuses.
+func (t *TD) Call(r *l2.Registers, memory GuestMemory) (Called, error) {
+	leaf, version := r.RAX&tdx.TDG_LEAF_MASK, r.RAX>>tdx.TDG_VERSION_SHIFT
+	var result Result
+	switch {
+	case version == 0 && leaf == tdx.TDG_MEM_PAGE_ACCEPT:
+		accepted, err := t.Accept(r.RCX, memory)
+		if err != nil {
+			return Called{}, err
+		}
+		return end(r, accepted), nil
+	case version == 0 && leaf == tdx.TDG_MEM_PAGE_ATTR_RD:
+		result = t.ReadAttributes(r.RCX)
+	case version == 0 && leaf == tdx.TDG_MEM_PAGE_ATTR_WR:
+		result = t.WriteAttributes(r.RCX, r.RDX, r.R8)
+	case version <= 1 && leaf == tdx.TDG_VM_RD:
+		f := t.Read(r.RCX, r.RDX)
+		r.RAX, r.R8 = f.Status, f.Value
+		if version > 0 {
+			r.RDX = f.Next
+		}
+		return Called{}, nil
+	case version == 0 && leaf == tdx.TDG_VM_WR:
+		f := t.Write(r.RCX, r.RDX, r.R8, r.R9)
+		r.RAX, r.R8 = f.Status, f.Value
+		return Called{}, nil
 	default:
-		return v.refuse(r, tdx.OPERAND_RAX), nil
+		r.RAX = t.stats.status(tdx.STATUS_OPERAND_INVALID | tdx.OPERAND_RAX)
+		return Called{}, nil
 	}
 	if !result.Fault.OK() {
 		return faulted(result), nil
@@ -126,13 +137,13 @@ func (v *VP) callMemory(leaf uint64, r *Registers, memory GuestMemory, interrupt
 
 func faulted(r Result) Called { return Called{Outcome: OutcomeFault, Fault: r.Fault, GPA: r.GPA} }
 
-func (v *VP) refuse(r *Registers, operand uint64) Called {
+func (v *VP) refuse(r *l2.Registers, operand uint64) Called {
 	r.RAX = v.td.stats.status(tdx.STATUS_OPERAND_INVALID | operand)
 	return Called{}
 }
 
 // end stores a status, or tells of the fault.
-func end(r *Registers, result Result) Called {
+func end(r *l2.Registers, result Result) Called {
 	if !result.Fault.OK() {
 		return faulted(result)
 	}
@@ -140,15 +151,7 @@ func end(r *Registers, result Result) Called {
 	return Called{}
 }
 
-func (v *VP) callAccept(r *Registers, memory GuestMemory) (Called, error) {
-	result, err := v.td.Accept(r.RCX, memory)
-	if err != nil {
-		return Called{}, err
-	}
-	return end(r, result), nil
-}
-
-func (v *VP) callEnter(r *Registers, interrupt bool) Called {
+func (v *VP) callEnter(r *l2.Registers, interrupt bool) Called {
 	result := v.Enter(r.RCX, r.RDX, interrupt)
 	called := end(r, result)
 	if result.OK() {
@@ -157,7 +160,7 @@ func (v *VP) callEnter(r *Registers, interrupt bool) Called {
 	return called
 }
 
-func (v *VP) callInvGLA(r *Registers, memory GuestMemory) (Called, error) {
+func (v *VP) callInvGLA(r *l2.Registers, memory GuestMemory) (Called, error) {
 	result, list := v.InvGLA(r.RCX, r.RDX)
 	called := end(r, result)
 	if !result.OK() || r.RCX&tdx.GLA_LIST == 0 {
@@ -178,7 +181,7 @@ func (v *VP) callInvGLA(r *Registers, memory GuestMemory) (Called, error) {
 	return called, nil
 }
 
-func (v *VP) callExtend(r *Registers, memory GuestMemory) (Called, error) {
+func (v *VP) callExtend(r *l2.Registers, memory GuestMemory) (Called, error) {
 	gpa := x86.GPA(r.RCX)
 	// The data are read where that is harmless; Extend judges the address.
 	if e, _ := v.td.walk(gpa, tdx.LEVEL_4K); gpa%tdx.RTMR_EXTEND_ALIGN == 0 && v.td.private(gpa) && e.accessible() {
@@ -189,7 +192,7 @@ func (v *VP) callExtend(r *Registers, memory GuestMemory) (Called, error) {
 	return end(r, v.td.Extend(r.RCX, r.RDX, &v.buffers.digest)), nil
 }
 
-func (v *VP) callReport(r *Registers, memory GuestMemory) (Called, error) {
+func (v *VP) callReport(r *l2.Registers, memory GuestMemory) (Called, error) {
 	result := v.td.CheckReport(r.RCX, r.RDX, r.R8)
 	if result.OK() && v.td.config.Reporter == nil {
 		return v.refuse(r, tdx.OPERAND_RAX), nil
@@ -219,10 +222,4 @@ func (v *VP) setCPUIDVE(rcx uint64) uint64 {
 	}
 	v.supervisorVE, v.userVE = uint8(rcx&1), uint8(rcx>>1)
 	return tdx.STATUS_SUCCESS
-}
-
-// Returned puts the exit of an L2 into L1's registers, as TDG.VP.ENTER returns it.
-func (r *Registers) Returned(o *Outputs) {
-	r.RAX, r.RCX, r.RDX, r.RBX, r.RSI, r.RDI = o.RAX, o.RCX, o.RDX, 0, o.RSI, o.RDI
-	r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15 = o.R8, o.R9, o.R10, o.R11, o.R12, o.R13, 0, 0
 }

@@ -6,6 +6,7 @@ import (
 
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/tdx/l2"
 )
 
 const (
@@ -215,7 +216,7 @@ func TestNoAllocation(t *testing.T) {
 	v.set(1, tdx.VMCS_VIRTUAL_APIC, 0)
 	setAttributes(t, td, operand(0, tdx.LEVEL_4K), 1, tdx.GPA_ATTR_R)
 	var digest Digest
-	var state EnterState
+	var state l2.EnterState
 	page := make([]byte, tdx.L2_STATE_SIZE)
 	special := v.Special(1)
 	for _, c := range []struct {
@@ -242,8 +243,8 @@ func TestNoAllocation(t *testing.T) {
 		{"Give", func() { td.Give(free2, m2); td.Take(free2, m2) }},
 		{"Extend", func() { td.Extend(0, 1, &digest) }},
 		{"fields", func() {
-			v.Read(0, VMCSField(1, tdx.VMCS_GUEST_CR0))
-			v.Write(0, VMCSField(1, tdx.VMCS_GUEST_CR3), 1, all)
+			v.Read(0, l2.VMCSField(1, tdx.VMCS_GUEST_CR0))
+			v.Write(0, l2.VMCSField(1, tdx.VMCS_GUEST_CR3), 1, all)
 			td.Read(0, tdx.TD_RTMR)
 			td.Write(0, tdx.TD_NOTIFY_ENABLES, 1, 1)
 		}},
@@ -252,7 +253,7 @@ func TestNoAllocation(t *testing.T) {
 			state.Decode(page)
 			v.Load(1, &state)
 			v.Violation(1)
-			v.Leave(&Exit{Reason: tdx.EXIT_HLT})
+			v.Leave(&l2.Exit{Reason: tdx.EXIT_HLT})
 			v.Save(1, &state)
 			state.Encode(page)
 		}},

@@ -3,12 +3,8 @@ package tdxmodule
 import (
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
+	"keel/hcl/tdx/l2"
 )
-
-// segments lists the segment registers in the order of their VMCS fields.
-func segments(s *hcl.SpecialRegisters) [tdx.VMCS_SEGMENTS]*hcl.Segment {
-	return [...]*hcl.Segment{&s.ES, &s.CS, &s.SS, &s.DS, &s.FS, &s.GS, &s.LDT, &s.TR}
-}
 
 // Special returns an L2's control and segment registers as the L2 sees them: bits of CR0
 // and CR4 that L1 or the module owns come from the read shadow. What runs the L2 in the
@@ -24,7 +20,7 @@ func (v *VP) Special(vm int) hcl.SpecialRegisters {
 		GDT:  hcl.Table{Base: v.get(vm, tdx.VMCS_GUEST_GDTR_BASE), Limit: uint16(v.get(vm, tdx.VMCS_GUEST_GDTR_LIMIT))},
 		IDT:  hcl.Table{Base: v.get(vm, tdx.VMCS_GUEST_IDTR_BASE), Limit: uint16(v.get(vm, tdx.VMCS_GUEST_IDTR_LIMIT))},
 	}
-	for i, g := range segments(&s) {
+	for i, g := range l2.Segments(&s) {
 		*g = v.segment(vm, uint32(i))
 	}
 	return s
@@ -68,7 +64,7 @@ func (v *VP) SetSpecial(vm int, s *hcl.SpecialRegisters) {
 	v.set(vm, tdx.VMCS_GUEST_GDTR_LIMIT, uint64(s.GDT.Limit))
 	v.set(vm, tdx.VMCS_GUEST_IDTR_BASE, s.IDT.Base)
 	v.set(vm, tdx.VMCS_GUEST_IDTR_LIMIT, uint64(s.IDT.Limit))
-	for i, g := range segments(s) {
+	for i, g := range l2.Segments(s) {
 		at := uint32(i) * tdx.VMCS_STEP
 		v.set(vm, tdx.VMCS_GUEST_ES_BASE+at, g.Base)
 		v.set(vm, tdx.VMCS_GUEST_ES_LIMIT+at, uint64(g.Limit))

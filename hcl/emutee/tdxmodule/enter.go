@@ -1,58 +1,10 @@
 package tdxmodule
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
-
-	"keel/hcl"
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/tdx/l2"
 )
-
-// ErrState says that bytes are no L2_ENTER_GUEST_STATE.
-var ErrState = errors.New("L2_ENTER_GUEST_STATE")
-
-// EnterState is the state of an L2 that TDG.VP.ENTER reads from L1's memory, and writes
-// there when the L2 is left (ABI, "L2_ENTER_GUEST_STATE").
-type EnterState struct {
-	Registers       hcl.Registers
-	SSP             uint64
-	InterruptStatus uint16 // RVI, and in the upper half SVI
-}
-
-// words lists the registers in the order in which they lie.
-func (s *EnterState) words() [19]*uint64 {
-	r := &s.Registers
-	return [...]*uint64{
-		&r.RAX, &r.RCX, &r.RDX, &r.RBX, &r.RSP, &r.RBP, &r.RSI, &r.RDI, &r.R8, &r.R9, &r.R10, &r.R11,
-		&r.R12, &r.R13, &r.R14, &r.R15, &r.RFLAGS, &r.RIP, &s.SSP,
-	}
-}
-
-// Decode reads a state from the first tdx.L2_STATE_SIZE bytes.
-func (s *EnterState) Decode(b []byte) error {
-	if len(b) < tdx.L2_STATE_SIZE {
-		return fmt.Errorf("%w: %d bytes: pass at least %d", ErrState, len(b), tdx.L2_STATE_SIZE)
-	}
-	for i, w := range s.words() {
-		*w = binary.LittleEndian.Uint64(b[8*i:])
-	}
-	s.InterruptStatus = binary.LittleEndian.Uint16(b[tdx.L2_STATE_INTERRUPT_STATUS:])
-	return nil
-}
-
-// Encode writes a state, and nothing behind it.
-func (s *EnterState) Encode(b []byte) error {
-	if len(b) < tdx.L2_STATE_SIZE {
-		return fmt.Errorf("%w: %d bytes: pass at least %d", ErrState, len(b), tdx.L2_STATE_SIZE)
-	}
-	for i, w := range s.words() {
-		binary.LittleEndian.PutUint64(b[8*i:], *w)
-	}
-	binary.LittleEndian.PutUint16(b[tdx.L2_STATE_INTERRUPT_STATUS:], s.InterruptStatus)
-	return nil
-}
 
 // Enter is what TDG.VP.ENTER checks before it enters an L2: RCX names the VM, RDX says
 // where its state lies; interrupt tells whether L1 has a virtual interrupt to take first
@@ -93,7 +45,7 @@ func (v *VP) StateGPA() x86.GPA { return v.l2[v.current].state }
 // Load puts a state into an L2's VMCS, as entering does, and Save takes it from there, as
 // leaving does. The general purpose registers are in no VMCS: they stay in the state.
 // Preconditions of both: the VM exists.
-func (v *VP) Load(vm int, s *EnterState) {
+func (v *VP) Load(vm int, s *l2.EnterState) {
 	v.set(vm, tdx.VMCS_GUEST_RSP, s.Registers.RSP)
 	v.set(vm, tdx.VMCS_GUEST_RIP, s.Registers.RIP)
 	v.set(vm, tdx.VMCS_GUEST_RFLAGS, s.Registers.RFLAGS)
@@ -102,7 +54,7 @@ func (v *VP) Load(vm int, s *EnterState) {
 }
 
 // Save is the other direction of Load.
-func (v *VP) Save(vm int, s *EnterState) {
+func (v *VP) Save(vm int, s *l2.EnterState) {
 	s.Registers.RSP = v.get(vm, tdx.VMCS_GUEST_RSP)
 	s.Registers.RIP = v.get(vm, tdx.VMCS_GUEST_RIP)
 	s.Registers.RFLAGS = v.get(vm, tdx.VMCS_GUEST_RFLAGS)

@@ -6,6 +6,7 @@ import (
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/tdx/l2"
 )
 
 // TestEnter: ABI, "TDG.VP.ENTER Leaf": the checks, and in which order.
@@ -61,29 +62,6 @@ func TestEnter(t *testing.T) {
 	}
 }
 
-// TestEnterState: ABI, "L2_ENTER_GUEST_STATE": where each register lies.
-func TestEnterState(t *testing.T) {
-	b := make([]byte, tdx.L2_STATE_SIZE)
-	for i := range 19 {
-		b[8*i] = byte(i + 1)
-	}
-	b[tdx.L2_STATE_INTERRUPT_STATUS], b[tdx.L2_STATE_INTERRUPT_STATUS+1] = 0x31, 0x20
-	var s EnterState
-	if err := s.Decode(b); err != nil {
-		t.Fatal(err)
-	}
-	want := EnterState{Registers: hcl.Registers{
-		RAX: 1, RCX: 2, RDX: 3, RBX: 4, RSP: 5, RBP: 6, RSI: 7, RDI: 8, R8: 9, R9: 10, R10: 11, R11: 12, R12: 13, R13: 14,
-		R14: 15, R15: 16, RFLAGS: 17, RIP: 18,
-	}, SSP: 19, InterruptStatus: 0x2031}
-	if s != want {
-		t.Errorf("%+v", s)
-	}
-	if s.Decode(b[1:]) == nil || s.Encode(b[1:]) == nil {
-		t.Error("a state too short")
-	}
-}
-
 // TestLeave: ABI, "TDG.VP.ENTER Leaf": L1's registers.
 func TestLeave(t *testing.T) {
 	v := newVP(t, nil)
@@ -91,14 +69,14 @@ func TestLeave(t *testing.T) {
 	special.CS = hcl.Segment{Base: 0x1234, Limit: 0xfffff, Selector: 0x33, Attributes: 0xa0fb}
 	special.SS.Attributes = 0xc0f3
 	v.SetSpecial(2, &special)
-	v.Write(0, VMCSField(2, tdx.VMCS_ENTRY_INTERRUPTION), 0x80000031, all)
+	v.Write(0, l2.VMCSField(2, tdx.VMCS_ENTRY_INTERRUPTION), 0x80000031, all)
 	v.current = 2
-	x := Exit{
+	x := l2.Exit{
 		Status: tdx.STATUS_L2_EXIT_PENDING_INTERRUPT, Reason: 48, Qualification: 0x181, GLA: 0x7f0012345678, GPA: 0x5000,
 		Interruption: 0x80000b0e, InterruptionError: 7, IDTVectoring: 0x80000020, IDTError: 9, Instruction: 0x11, Length: 3,
 		Extended: 6,
 	}
-	want := Outputs{
+	want := l2.Outputs{
 		RAX: 0x0000110200000030, RCX: 0x181, RDX: 0x7f0012345678, RSI: 0x000fffff_a0fb_0033, RDI: 0x1234, R8: 0x5000,
 		R9: 7<<32 | 0x80000b0e, R10: 9<<32 | 0x80000020, R11: 3<<32 | 0x11, R12: 3, R13: 6,
 	}
@@ -109,7 +87,7 @@ func TestLeave(t *testing.T) {
 	if got.Exit() != x {
 		t.Errorf("%+v, want %+v", got.Exit(), x)
 	}
-	var r Registers
+	var r l2.Registers
 	r.RBX, r.R14, r.R15 = 1, 1, 1
 	if r.Returned(&got); r.RAX != want.RAX || r.RBX|r.R14|r.R15 != 0 || r.R13 != 6 {
 		t.Errorf("%#x", r)
@@ -118,11 +96,11 @@ func TestLeave(t *testing.T) {
 		tdx.VMCS_EXIT_REASON: 48, tdx.VMCS_EXIT_QUALIFICATION: 0x181, tdx.VMCS_GUEST_PHYSICAL: 0x5000, tdx.VMCS_EXIT_LENGTH: 3,
 		tdx.VMCS_ENTRY_INTERRUPTION: 0x31, tdx.VMCS_IDT_ERROR_CODE: 9,
 	} {
-		if got := v.Read(0, VMCSField(2, code)).Value; got != want {
+		if got := v.Read(0, l2.VMCSField(2, code)).Value; got != want {
 			t.Errorf("field %#x: %#x, want %#x", code, got, want)
 		}
 	}
-	v.Write(0, VMCSField(2, tdx.VMCS_ENTRY_INTERRUPTION), 0x80000031, all)
+	v.Write(0, l2.VMCSField(2, tdx.VMCS_ENTRY_INTERRUPTION), 0x80000031, all)
 	v.current = 2
 	failure := EntryFailure()
 	if v.Leave(&failure); v.get(2, tdx.VMCS_ENTRY_INTERRUPTION) != 0x80000031 || v.Current() != 0 {
@@ -155,7 +133,7 @@ func TestSpecial(t *testing.T) {
 		tdx.VMCS_GUEST_IDTR_BASE: 0x2000, tdx.VMCS_GUEST_CR0: 0x80050033, tdx.VMCS_GUEST_CR4: 0x2060, tdx.VMCS_GUEST_EFER: 0xd01,
 		tdx.VMCS_ENTRY_CONTROLS: 0x3ec204,
 	} {
-		if got := v.Read(0, VMCSField(1, code)).Value; got != want {
+		if got := v.Read(0, l2.VMCSField(1, code)).Value; got != want {
 			t.Errorf("field %#x: %#x, want %#x", code, got, want)
 		}
 	}
@@ -169,7 +147,7 @@ func TestSpecial(t *testing.T) {
 func TestShadows(t *testing.T) {
 	v := newVP(t, nil)
 	write := func(code uint32, value uint64) {
-		if r := v.Write(0, VMCSField(1, code), value, all); r.Status != 0 {
+		if r := v.Write(0, l2.VMCSField(1, code), value, all); r.Status != 0 {
 			t.Fatalf("%#x: %#x", code, r)
 		}
 	}
@@ -191,7 +169,7 @@ func TestShadows(t *testing.T) {
 	if cr0, cr4 := v.get(1, tdx.VMCS_GUEST_CR0), v.get(1, tdx.VMCS_GUEST_CR4); cr0 != 0x80000033 || cr4 != 0x2060 {
 		t.Errorf("the registers hold %#x, %#x", cr0, cr4)
 	}
-	if got := v.Read(0, VMCSField(1, tdx.VMCS_CR0_SHADOW)).Value; got != 0 {
+	if got := v.Read(0, l2.VMCSField(1, tdx.VMCS_CR0_SHADOW)).Value; got != 0 {
 		t.Errorf("L1's shadow: %#x", got)
 	}
 }

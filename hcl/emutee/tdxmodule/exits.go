@@ -3,41 +3,18 @@ package tdxmodule
 import (
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/tdx/l2"
 )
-
-// Exit is why an L2 was left, in VMX's words (SDM vol. 3, "VM-Exit Information Fields").
-type Exit struct {
-	// Status is tdx.STATUS_SUCCESS or, without details, another way to come to L1:
-	// STATUS_L2_EXIT_HOST_ROUTED_ASYNC, STATUS_L2_EXIT_PENDING_INTERRUPT.
-	Status            uint64
-	Reason            uint32 // tdx.EXIT_HLT and so on, with EXIT_ENTRY_FAILED
-	Qualification     uint64
-	GLA               uint64
-	GPA               x86.GPA
-	Interruption      uint32
-	InterruptionError uint32
-	IDTVectoring      uint32
-	IDTError          uint32
-	Instruction       uint32 // instruction information
-	Length            uint32 // of the instruction, in bytes
-	Extended          uint64 // tdx.EEQ_NONE or tdx.EEQ_PENDING_EPT_VIOLATION
-}
-
-// Outputs are L1's registers when TDG.VP.ENTER returns from an L2 (ABI, that leaf). RBX,
-// R14 and R15 are 0.
-type Outputs struct {
-	RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11, R12, R13 uint64
-}
 
 // Leave ends an L2's run: L1 is the current VM again, and finds the exit in its
 // registers. The exit's fields are also in the L2's VMCS, whose pending event counts as
 // delivered unless the entry failed. The caller has put the L2's state there before.
 // Preconditions: Current is an L2.
-func (v *VP) Leave(x *Exit) Outputs {
+func (v *VP) Leave(x *l2.Exit) l2.Outputs {
 	vm := v.current
 	v.current = tdx.VM_L1
 	v.record(vm, x)
-	o := Outputs{
+	o := l2.Outputs{
 		RAX: x.Status | uint64(x.Reason), RCX: x.Qualification, RDX: x.GLA,
 		RSI: v.get(vm, tdx.VMCS_GUEST_CS_SELECTOR)<<tdx.ENTER_RSI_CS_SELECTOR_SHIFT |
 			v.get(vm, tdx.VMCS_GUEST_CS_AR)&0xFFFF<<tdx.ENTER_RSI_CS_AR_SHIFT |
@@ -53,7 +30,7 @@ func (v *VP) Leave(x *Exit) Outputs {
 	return o
 }
 
-func (v *VP) record(vm int, x *Exit) {
+func (v *VP) record(vm int, x *l2.Exit) {
 	if x.Reason&tdx.EXIT_ENTRY_FAILED == 0 {
 		v.set(vm, tdx.VMCS_ENTRY_INTERRUPTION, v.get(vm, tdx.VMCS_ENTRY_INTERRUPTION)&^tdx.INTERRUPTION_VALID)
 	}
@@ -69,26 +46,26 @@ func (v *VP) record(vm int, x *Exit) {
 	v.set(vm, tdx.VMCS_EXIT_LENGTH, uint64(x.Length))
 }
 
-// Exit reads the outputs back, as L1 does.
-func (o *Outputs) Exit() Exit {
-	return Exit{
-		Status: o.RAX & tdx.STATUS_MASK, Reason: uint32(o.RAX), Qualification: o.RCX, GLA: o.RDX, GPA: x86.GPA(o.R8),
-		Interruption: uint32(o.R9), InterruptionError: uint32(o.R9 >> tdx.ENTER_R9_ERROR_SHIFT),
-		IDTVectoring: uint32(o.R10), IDTError: uint32(o.R10 >> tdx.ENTER_R10_ERROR_SHIFT),
-		Instruction: uint32(o.R11), Length: uint32(o.R11 >> tdx.ENTER_R11_LENGTH_SHIFT), Extended: o.R13,
-	}
-}
-
 // FaultExit is the exit of an L2's access that Check refused. One that went to the host
 // is what L1 sees if the host then resumes L1, as an honest one does (ABI,
 // "TDH.VP.ENTER": RESUME_L1): all that the VMCS says of the access, without an extended
 // qualification. Preconditions: the fault is FaultL1 or FaultHost.
-func FaultExit(f Fault, gpa x86.GPA, gla uint64) Exit {
-	x := Exit{Reason: tdx.EXIT_EPT_VIOLATION, Qualification: f.Qualification, GLA: gla, GPA: gpa, Extended: f.Extended}
+func FaultExit(f Fault, gpa x86.GPA, gla uint64) l2.Exit {
+	x := l2.Exit{Reason: tdx.EXIT_EPT_VIOLATION, Qualification: f.Qualification, GLA: gla, GPA: gpa, Extended: f.Extended}
 	if f.Kind == FaultHost {
 		x.Status, x.Extended = tdx.STATUS_L2_EXIT_HOST_ROUTED_ASYNC, 0
 	}
 	return x
+}
+
+// MMIOFault is the fault of an L2's access where there is no memory: nothing is mapped,
+// the host is told, and an honest one resumes L1 (see FaultExit).
+func (t *TD) MMIOFault(gpa x86.GPA, write bool) l2.Exit {
+	a := Access(0)
+	if write {
+		a = Write
+	}
+	return FaultExit(Fault{Kind: FaultHost, Qualification: qualification(a)}, gpa, 0)
 }
 
 // Route says who handles an exit of an L2 (TD Partitioning, "L2 VM Exits").
@@ -129,7 +106,7 @@ var routes = [tdx.EXIT_REASONS]Route{
 
 // Route tells who handles an exit of an L2 with these registers: RAX and RCX decide on
 // TDCALL, RDMSR and WRMSR, the value on MOV to CR0 and CR4. Preconditions: the VM exists.
-func (v *VP) Route(vm int, x *Exit, rax, rcx, value uint64) Route {
+func (v *VP) Route(vm int, x *l2.Exit, rax, rcx, value uint64) Route {
 	reason := x.Reason & tdx.EXIT_BASIC_MASK
 	switch {
 	case x.Reason&tdx.EXIT_ENTRY_FAILED != 0 && reason == tdx.EXIT_INVALID_GUEST_STATE:

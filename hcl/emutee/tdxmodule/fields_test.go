@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"keel/hcl/abi/tdx"
+	"keel/hcl/tdx/l2"
 )
 
 // Statuses of metadata fields, without operands.
@@ -17,7 +18,7 @@ const (
 // TestVPFields: ABI, "VCPU-Scope Metadata" and "L2 VMCS": masks and special handling. A
 // row writes a value with a mask, and reads back.
 func TestVPFields(t *testing.T) {
-	f := func(code uint32) uint64 { return VMCSField(1, code) }
+	f := func(code uint32) uint64 { return l2.VMCSField(1, code) }
 	for _, c := range []struct {
 		what        string
 		id          uint64
@@ -80,7 +81,7 @@ func TestVPFields(t *testing.T) {
 		{"CR4 shadow", f(0x6006), 0x20, all, 0, 0, 0x20},
 		{"activity", f(0x4826), 1, all, notWritable, 0, 0},
 
-		{"MSR bitmap", MSRBitmapField(2, 511), 0xff, all, 0, all, 0xff},
+		{"MSR bitmap", l2.MSRBitmapField(2, 511), 0xff, all, 0, all, 0xff},
 		{"VCPU_INDEX", tdx.VP_VCPU_INDEX, 1, all, notWritable, 0, 0},
 		{"CPUID_SUPERVISOR_VE", tdx.VP_SUPERVISOR_VE, 1, all, 0, 0, 1},
 		{"CPUID_USER_VE of 9 bits", tdx.VP_USER_VE, 0x101, all, notValid, 0, 0},
@@ -104,7 +105,7 @@ func TestVPFields(t *testing.T) {
 // TestFieldIDs: ABI, "MD_FIELD_ID": what in an identifier counts, and what does not.
 func TestFieldIDs(t *testing.T) {
 	v := newVP(t, nil)
-	cr3 := VMCSField(1, tdx.VMCS_GUEST_CR3)
+	cr3 := l2.VMCSField(1, tdx.VMCS_GUEST_CR3)
 	if cr3 != 0x2424000300006802 {
 		t.Errorf("CR3 of VM 1 is %#x", cr3)
 	}
@@ -120,23 +121,23 @@ func TestFieldIDs(t *testing.T) {
 		{"the write mask's bit", cr3 | tdx.FIELD_WRITE_MASK_VALID, 0},
 		{"not architectural", cr3 | tdx.FIELD_NON_ARCH, 0},
 		{"the upper half", cr3 + 1, idIncorrect},
-		{"no such field", VMCSField(1, 0x6fff-1), idIncorrect},
-		{"no such field between", VMCSField(1, 0x2030), idIncorrect},
+		{"no such field", l2.VMCSField(1, 0x6fff-1), idIncorrect},
+		{"no such field between", l2.VMCSField(1, 0x2030), idIncorrect},
 		{"a sequence", cr3 | 1<<38, idIncorrect},
 		{"several elements", cr3 | 1<<34, idIncorrect},
 		{"reserved, low", cr3 | 1<<24, idIncorrect},
 		{"reserved, middle", cr3 | 1<<47, idIncorrect},
 		{"reserved, bit 55", cr3 | 1<<55, idIncorrect},
 		{"reserved, bit 62", cr3 | 1<<62, idIncorrect},
-		{"a VM that does not exist", VMCSField(3, tdx.VMCS_GUEST_CR3), idIncorrect},
-		{"its MSR bitmap", MSRBitmapField(3, 0), idIncorrect},
-		{"word 512 of an MSR bitmap", MSRBitmapField(1, 512), idIncorrect},
-		{"a shadow bitmap", MSRBitmapField(1, 0) + 1<<56, idIncorrect},
+		{"a VM that does not exist", l2.VMCSField(3, tdx.VMCS_GUEST_CR3), idIncorrect},
+		{"its MSR bitmap", l2.MSRBitmapField(3, 0), idIncorrect},
+		{"word 512 of an MSR bitmap", l2.MSRBitmapField(1, 512), idIncorrect},
+		{"a shadow bitmap", l2.MSRBitmapField(1, 0) + 1<<56, idIncorrect},
 		{"a class without fields", 63 << 56, idIncorrect},
 		{"CPUID_CONTROL 128", tdx.VP_CPUID_CONTROL + 128, idIncorrect},
 		{"L1's own VMCS", 0x0024000300006802, notReadable},
 		{"nothing in L1's own VMCS", 0x0024000300002030, idIncorrect},
-		{"VPID", VMCSField(1, 0), notReadable},
+		{"VPID", l2.VMCSField(1, 0), notReadable},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			got := v.Read(0, c.id)
@@ -259,7 +260,7 @@ func TestMSRBitmaps(t *testing.T) {
 		t.Error("not everything exits at first")
 	}
 	for word := range uint32(tdx.MSR_BITMAP_WORDS) {
-		v.Write(0, MSRBitmapField(1, word), 0, all)
+		v.Write(0, l2.MSRBitmapField(1, word), 0, all)
 	}
 	for _, c := range []struct {
 		word  uint32
@@ -278,11 +279,11 @@ func TestMSRBitmaps(t *testing.T) {
 		if v.InterceptsMSR(1, c.msr, c.write) {
 			t.Errorf("%#x exits before", c.msr)
 		}
-		v.Write(0, MSRBitmapField(1, c.word), 1<<c.bit, all)
+		v.Write(0, l2.MSRBitmapField(1, c.word), 1<<c.bit, all)
 		if !v.InterceptsMSR(1, c.msr, c.write) || v.InterceptsMSR(1, c.msr, !c.write) {
 			t.Errorf("%#x, write %v: word %d bit %d is not its bit", c.msr, c.write, c.word, c.bit)
 		}
-		v.Write(0, MSRBitmapField(1, c.word), 0, all)
+		v.Write(0, l2.MSRBitmapField(1, c.word), 0, all)
 	}
 	for _, msr := range []uint32{0x2000, 0x40000000, 0xbfffffff, 0xc0002000, 0xffffffff} {
 		if !v.InterceptsMSR(1, msr, false) {
@@ -301,8 +302,8 @@ func TestModes(t *testing.T) {
 		t.Errorf("%08b", v.Modes(1))
 	}
 	v.Write(0, tdx.VP_L2_CTLS+1, tdx.L2_CTLS_SHARED_EPTP, all)
-	v.Write(0, VMCSField(1, tdx.VMCS_SECONDARY_CONTROLS), tdx.SECONDARY_MODE_BASED_EXECUTE, tdx.SECONDARY_MODE_BASED_EXECUTE)
-	v.Write(0, VMCSField(1, tdx.VMCS_EPTP), tdx.EPTP_SSS, tdx.EPTP_SSS)
+	v.Write(0, l2.VMCSField(1, tdx.VMCS_SECONDARY_CONTROLS), tdx.SECONDARY_MODE_BASED_EXECUTE, tdx.SECONDARY_MODE_BASED_EXECUTE)
+	v.Write(0, l2.VMCSField(1, tdx.VMCS_EPTP), tdx.EPTP_SSS, tdx.EPTP_SSS)
 	if v.Modes(1) != SharedEPT|ModeBased|ShadowPages || v.Modes(2) != 0 {
 		t.Errorf("%08b", v.Modes(1))
 	}

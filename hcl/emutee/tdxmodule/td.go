@@ -2,7 +2,8 @@
 // domain sees it that runs nested VMs (L2): the private memory with its page states and
 // each VM's attributes, the metadata of the TD and of its VPs, measurements, and the
 // ways into an L2 and out of it. It decides what the module would decide and touches no
-// guest memory, so that the backend for real hardware can run over it unchanged.
+// guest memory. Machine is such a TD around a guest, so that the backend for real hardware
+// can run over it unchanged.
 //
 // The specification is followed as version 1.5.01 of the module's published sources
 // carries it out. Where it leaves a choice, or speaks of retries, this machine takes

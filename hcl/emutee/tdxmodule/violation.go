@@ -3,6 +3,7 @@ package tdxmodule
 import (
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
+	"keel/hcl/tdx/l2"
 )
 
 // Violation says why VM entry refuses an L2's state. L1 then sees
@@ -77,7 +78,7 @@ type guest struct {
 	rflags  uint64
 	ia32e   bool // the entry control
 	v8086   bool
-	event   Event
+	event   l2.Event
 	pending bool
 }
 
@@ -100,7 +101,7 @@ var entryChecks = [...]struct {
 	violation Violation
 	broken    func(*guest) bool
 }{
-	{ViolationEvent, func(g *guest) bool { return g.pending && !g.event.injectable(g.cr0&cr0PE != 0) }},
+	{ViolationEvent, func(g *guest) bool { return g.pending && !injectable(&g.event, g.cr0&cr0PE != 0) }},
 	{ViolationCR0, func(g *guest) bool { return g.cr0&(cr0PG|cr0PE) == cr0PG }},
 	{ViolationCR4, func(g *guest) bool {
 		return g.cr4&cr4CET != 0 && g.cr0&cr0WP == 0 || g.cr4&cr4PCIDE != 0 && !g.ia32e
@@ -280,4 +281,6 @@ func badBlocking(g *guest) bool {
 }
 
 // EntryFailure is the exit of a VM entry that refuses the L2's state.
-func EntryFailure() Exit { return Exit{Reason: tdx.EXIT_INVALID_GUEST_STATE | tdx.EXIT_ENTRY_FAILED} }
+func EntryFailure() l2.Exit {
+	return l2.Exit{Reason: tdx.EXIT_INVALID_GUEST_STATE | tdx.EXIT_ENTRY_FAILED}
+}

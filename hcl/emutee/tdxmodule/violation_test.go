@@ -5,20 +5,21 @@ import (
 
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
+	"keel/hcl/tdx/l2"
 )
 
 // TestViolations: SDM vol. 3, "Checks on the Guest State Area", row by row. Each row
 // breaks one thing in a state that VM entry accepts.
 func TestViolations(t *testing.T) {
-	type change = func(s *hcl.SpecialRegisters, e *EnterState, set func(code uint32, value uint64))
+	type change = func(s *hcl.SpecialRegisters, e *l2.EnterState, set func(code uint32, value uint64))
 	special := func(f func(*hcl.SpecialRegisters)) change {
-		return func(s *hcl.SpecialRegisters, _ *EnterState, _ func(uint32, uint64)) { f(s) }
+		return func(s *hcl.SpecialRegisters, _ *l2.EnterState, _ func(uint32, uint64)) { f(s) }
 	}
-	state := func(f func(*EnterState)) change {
-		return func(_ *hcl.SpecialRegisters, e *EnterState, _ func(uint32, uint64)) { f(e) }
+	state := func(f func(*l2.EnterState)) change {
+		return func(_ *hcl.SpecialRegisters, e *l2.EnterState, _ func(uint32, uint64)) { f(e) }
 	}
 	field := func(code uint32, value uint64) change {
-		return func(_ *hcl.SpecialRegisters, _ *EnterState, set func(uint32, uint64)) { set(code, value) }
+		return func(_ *hcl.SpecialRegisters, _ *l2.EnterState, set func(uint32, uint64)) { set(code, value) }
 	}
 	realMode := func(s *hcl.SpecialRegisters) {
 		data := hcl.Segment{Limit: 0xffff, Attributes: 0x93}
@@ -26,7 +27,7 @@ func TestViolations(t *testing.T) {
 		s.CS, s.SS, s.DS, s.ES, s.FS, s.GS = data, data, data, data, data, data
 		s.CS.Attributes = 0x9b
 	}
-	v8086 := func(s *hcl.SpecialRegisters, e *EnterState, _ func(uint32, uint64)) {
+	v8086 := func(s *hcl.SpecialRegisters, e *l2.EnterState, _ func(uint32, uint64)) {
 		seg := hcl.Segment{Base: 0x12340, Limit: 0xffff, Selector: 0x1234, Attributes: 0xf3}
 		s.CS, s.SS, s.DS, s.ES, s.FS, s.GS = seg, seg, seg, seg, seg, seg
 		s.EFER = 0x801
@@ -93,44 +94,44 @@ func TestViolations(t *testing.T) {
 		{"ES unusable", special(func(s *hcl.SpecialRegisters) { s.ES.Attributes = 1 << 16 }), ViolationNone},
 		{"FS not canonical", special(func(s *hcl.SpecialRegisters) { s.FS.Base = 1 << 48 }), ViolationData},
 		{"GS high", special(func(s *hcl.SpecialRegisters) { s.GS.Base = 0xffff888000000000 }), ViolationNone},
-		{"virtual-8086 mode with another limit", func(s *hcl.SpecialRegisters, e *EnterState, set func(uint32, uint64)) {
+		{"virtual-8086 mode with another limit", func(s *hcl.SpecialRegisters, e *l2.EnterState, set func(uint32, uint64)) {
 			v8086(s, e, set)
 			s.DS.Limit = 0xfffff
 		}, ViolationV8086},
 		{"GDTR not canonical", special(func(s *hcl.SpecialRegisters) { s.GDT.Base = 1 << 47 }), ViolationTables},
 		{"IDTR limit of 17 bits", field(tdx.VMCS_GUEST_IDTR_LIMIT, 0x10000), ViolationTables},
-		{"RIP not canonical", state(func(e *EnterState) { e.Registers.RIP = 1 << 47 }), ViolationRIP},
-		{"RIP of 33 bits in real mode", func(s *hcl.SpecialRegisters, e *EnterState, _ func(uint32, uint64)) {
+		{"RIP not canonical", state(func(e *l2.EnterState) { e.Registers.RIP = 1 << 47 }), ViolationRIP},
+		{"RIP of 33 bits in real mode", func(s *hcl.SpecialRegisters, e *l2.EnterState, _ func(uint32, uint64)) {
 			realMode(s)
 			e.Registers.RIP = 1 << 32
 		}, ViolationRIP},
-		{"RFLAGS without bit 1", state(func(e *EnterState) { e.Registers.RFLAGS = 0x200 }), ViolationRFLAGS},
-		{"RFLAGS with bit 3", state(func(e *EnterState) { e.Registers.RFLAGS |= 8 }), ViolationRFLAGS},
-		{"RFLAGS with bit 22", state(func(e *EnterState) { e.Registers.RFLAGS |= 1 << 22 }), ViolationRFLAGS},
-		{"an interrupt with IF clear", func(_ *hcl.SpecialRegisters, e *EnterState, set func(uint32, uint64)) {
+		{"RFLAGS without bit 1", state(func(e *l2.EnterState) { e.Registers.RFLAGS = 0x200 }), ViolationRFLAGS},
+		{"RFLAGS with bit 3", state(func(e *l2.EnterState) { e.Registers.RFLAGS |= 8 }), ViolationRFLAGS},
+		{"RFLAGS with bit 22", state(func(e *l2.EnterState) { e.Registers.RFLAGS |= 1 << 22 }), ViolationRFLAGS},
+		{"an interrupt with IF clear", func(_ *hcl.SpecialRegisters, e *l2.EnterState, set func(uint32, uint64)) {
 			set(tdx.VMCS_ENTRY_INTERRUPTION, 0x80000031)
 			e.Registers.RFLAGS = 2
 		}, ViolationRFLAGS},
 		{"blocking by STI", field(tdx.VMCS_INTERRUPTIBILITY, 1), ViolationNone},
-		{"blocking by STI with IF clear", func(_ *hcl.SpecialRegisters, e *EnterState, set func(uint32, uint64)) {
+		{"blocking by STI with IF clear", func(_ *hcl.SpecialRegisters, e *l2.EnterState, set func(uint32, uint64)) {
 			set(tdx.VMCS_INTERRUPTIBILITY, 1)
 			e.Registers.RFLAGS = 2
 		}, ViolationBlocking},
 		{"blocking by STI and MOV SS", field(tdx.VMCS_INTERRUPTIBILITY, 3), ViolationBlocking},
 		{"blocking by SMI", field(tdx.VMCS_INTERRUPTIBILITY, 4), ViolationBlocking},
 		{"a reserved bit", field(tdx.VMCS_INTERRUPTIBILITY, 1<<5), ViolationBlocking},
-		{"an interrupt while blocked", func(_ *hcl.SpecialRegisters, _ *EnterState, set func(uint32, uint64)) {
+		{"an interrupt while blocked", func(_ *hcl.SpecialRegisters, _ *l2.EnterState, set func(uint32, uint64)) {
 			set(tdx.VMCS_ENTRY_INTERRUPTION, 0x80000031)
 			set(tdx.VMCS_INTERRUPTIBILITY, 1)
 		}, ViolationBlocking},
-		{"an NMI after MOV SS", func(_ *hcl.SpecialRegisters, _ *EnterState, set func(uint32, uint64)) {
+		{"an NMI after MOV SS", func(_ *hcl.SpecialRegisters, _ *l2.EnterState, set func(uint32, uint64)) {
 			set(tdx.VMCS_ENTRY_INTERRUPTION, 0x80000202)
 			set(tdx.VMCS_INTERRUPTIBILITY, 2)
 		}, ViolationBlocking},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			v := newVP(t, nil)
-			s, e := runnable(), EnterState{Registers: hcl.Registers{RIP: 0x1000, RFLAGS: 0x202}}
+			s, e := runnable(), l2.EnterState{Registers: hcl.Registers{RIP: 0x1000, RFLAGS: 0x202}}
 			var late [][2]uint64 // after SetSpecial, which derives the entry control
 			c.change(&s, &e, func(code uint32, value uint64) { late = append(late, [2]uint64{uint64(code), value}) })
 			v.SetSpecial(1, &s)
@@ -154,15 +155,15 @@ func TestEvents(t *testing.T) {
 	if _, ok := v.Event(1); ok {
 		t.Error("an event from nowhere")
 	}
-	for _, want := range []Event{
+	for _, want := range []l2.Event{
 		{Type: tdx.INTERRUPTION_EXTERNAL, Vector: 0x31},
 		{Type: tdx.INTERRUPTION_NMI, Vector: 2},
 		{Type: tdx.INTERRUPTION_EXCEPTION, Vector: 14, HasError: true, Error: 7},
 		{Type: tdx.INTERRUPTION_SOFTWARE, Vector: 0x80, Length: 2},
 	} {
-		v.Write(0, VMCSField(1, tdx.VMCS_ENTRY_INTERRUPTION), want.Info(), all)
-		v.Write(0, VMCSField(1, tdx.VMCS_ENTRY_ERROR_CODE), uint64(want.Error), all)
-		v.Write(0, VMCSField(1, tdx.VMCS_ENTRY_LENGTH), uint64(want.Length), all)
+		v.Write(0, l2.VMCSField(1, tdx.VMCS_ENTRY_INTERRUPTION), want.Info(), all)
+		v.Write(0, l2.VMCSField(1, tdx.VMCS_ENTRY_ERROR_CODE), uint64(want.Error), all)
+		v.Write(0, l2.VMCSField(1, tdx.VMCS_ENTRY_LENGTH), uint64(want.Length), all)
 		if got, ok := v.Event(1); !ok || got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}

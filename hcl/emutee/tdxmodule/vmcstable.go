@@ -116,44 +116,26 @@ var vmcsFirst, vmcsFields = func() (first [len(vmcsRows)]int, n int) {
 	return first, n
 }()
 
-// findVMCS returns the row of a field and its place among all.
-func findVMCS(code uint32) (row, place int, ok bool) {
-	low, high := 0, len(vmcsRows)
-	for low+1 < high { // the last row that does not begin after the code
-		if middle := (low + high) / 2; vmcsRows[middle].code <= code {
-			low = middle
-		} else {
-			high = middle
+// vmcsPlaces ties the code of a field, halved because all are even, to its row and its
+// place among all fields, both plus one.
+var vmcsPlaces = func() (places [vmcsCodes / tdx.VMCS_STEP]struct{ row, place uint16 }) {
+	for row, r := range vmcsRows {
+		for n := range r.number {
+			p := &places[r.code/tdx.VMCS_STEP+n]
+			p.row, p.place = uint16(row)+1, uint16(vmcsFirst[row])+uint16(n)+1
 		}
 	}
-	offset := code - vmcsRows[low].code // the first row begins at 0
-	if offset%tdx.VMCS_STEP != 0 || offset/tdx.VMCS_STEP >= vmcsRows[low].number {
+	return places
+}()
+
+// vmcsCodes is more than the highest code.
+const vmcsCodes = 0x6C20
+
+// findVMCS returns the row of a field and its place among all.
+func findVMCS(code uint32) (row, place int, ok bool) {
+	if code%tdx.VMCS_STEP != 0 || code >= vmcsCodes {
 		return 0, 0, false
 	}
-	return low, vmcsFirst[low] + int(offset/tdx.VMCS_STEP), true
-}
-
-// vmcsSize is a field's size (SDM vol. 3, "Encoding of VMCS Fields").
-func vmcsSize(code uint32) uint64 {
-	switch code >> tdx.VMCS_WIDTH_SHIFT & 3 {
-	case tdx.VMCS_WIDTH_16:
-		return tdx.FIELD_SIZE_16
-	case tdx.VMCS_WIDTH_32:
-		return tdx.FIELD_SIZE_32
-	}
-	return tdx.FIELD_SIZE_64
-}
-
-func vmcsMask(code uint32) uint64 { return 1<<(8<<vmcsSize(code)) - 1 }
-
-// VMCSField is the identifier of a field of an L2's VMCS, for TDG.VP.RD and .WR.
-// Preconditions: 0 < vm <= tdx.L2_VMS.
-func VMCSField(vm int, code uint32) uint64 {
-	return tdx.VP_VMCS_1 + uint64(vm-1)*tdx.CLASS_VM_STEP<<tdx.FIELD_CLASS_SHIFT | tdx.FIELD_INC_SIZE |
-		vmcsSize(code)<<tdx.FIELD_SIZE_SHIFT | uint64(code)
-}
-
-// MSRBitmapField is the identifier of eight bytes of an L2's MSR bitmaps, likewise.
-func MSRBitmapField(vm int, word uint32) uint64 {
-	return tdx.VP_MSR_BITMAPS_1 + uint64(vm-1)*tdx.CLASS_VM_STEP<<tdx.FIELD_CLASS_SHIFT + uint64(word)
+	p := &vmcsPlaces[code/tdx.VMCS_STEP]
+	return int(p.row) - 1, int(p.place) - 1, p.place != 0
 }

@@ -5,6 +5,7 @@ import (
 
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/tdx/l2"
 )
 
 // VP is a TD's virtual processor, with the VMCS of each L2. Its methods belong to the
@@ -12,7 +13,7 @@ import (
 type VP struct {
 	td    *TD
 	index uint32
-	l2    []l2 // by VM; that of L1 is unused
+	l2    []nested // by VM; that of L1 is unused
 
 	ctls, deadline       [tdx.VMS]uint64
 	supervisorVE, userVE uint8
@@ -23,8 +24,8 @@ type VP struct {
 	veValid              bool
 }
 
-// l2 is what a VP keeps of one L2 VM.
-type l2 struct {
+// nested is what a VP keeps of one L2 VM.
+type nested struct {
 	vmcs  []uint64
 	msrs  [tdx.MSR_BITMAP_WORDS]uint64
 	state x86.GPA // of its L2_ENTER_GUEST_STATE, when it was last entered
@@ -40,7 +41,7 @@ func (t *TD) NewVP() (*VP, error) {
 		t.vps.Add(-1)
 		return nil, fmt.Errorf("%w: VP %d of at most %d: make the TD with more", ErrConfig, n-1, t.config.VPs)
 	}
-	v := &VP{td: t, index: uint32(n - 1), l2: make([]l2, t.config.VMs+1)}
+	v := &VP{td: t, index: uint32(n - 1), l2: make([]nested, t.config.VMs+1)}
 	for vm := range tdx.VMS {
 		v.deadline[vm] = tdx.TSC_DEADLINE_NONE
 	}
@@ -58,7 +59,7 @@ func (v *VP) reset(vm int) {
 	for i := range vmcsRows {
 		r := &vmcsRows[i]
 		for n := range r.number {
-			l.vmcs[vmcsFirst[i]+int(n)] = r.init & vmcsMask(r.code)
+			l.vmcs[vmcsFirst[i]+int(n)] = r.init & l2.VMCSMask(r.code)
 		}
 	}
 	for i := range l.msrs {
@@ -82,7 +83,7 @@ func (v *VP) get(vm int, code uint32) uint64 {
 
 func (v *VP) set(vm int, code uint32, value uint64) {
 	_, place, _ := findVMCS(code)
-	v.l2[vm].vmcs[place] = value & vmcsMask(code)
+	v.l2[vm].vmcs[place] = value & l2.VMCSMask(code)
 }
 
 // exists tells whether there is such an L2.

@@ -3,6 +3,7 @@ package tdxmodule
 import (
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/tdx/l2"
 )
 
 // vpFields are the fields of a VP that are no VM's VMCS or MSR bitmaps, in the order of
@@ -124,7 +125,7 @@ func (p place) masks() (readable, writable uint64) {
 		return vpFields[p.row].read, vpFields[p.row].write
 	case placeVMCS:
 		r := &vmcsRows[p.row]
-		return r.read & vmcsMask(r.code), r.write & vmcsMask(r.code)
+		return r.read & l2.VMCSMask(r.code), r.write & l2.VMCSMask(r.code)
 	case placeL1:
 		return 0, 0
 	case placeMSRs:
@@ -326,7 +327,7 @@ func (v *VP) next(p place) uint64 {
 		return v.firstOf(tdx.VM_L1 + 1)
 	case placeMSRs:
 		if p.index+1 < tdx.MSR_BITMAP_WORDS {
-			return MSRBitmapField(p.vm, p.index+1)
+			return l2.MSRBitmapField(p.vm, p.index+1)
 		}
 		return v.firstOf(p.vm + 1)
 	case placeL1:
@@ -334,14 +335,14 @@ func (v *VP) next(p place) uint64 {
 	case placeVMCS:
 	}
 	if p.index+1 < uint32(vmcsFirst[p.row])+vmcsRows[p.row].number {
-		return VMCSField(p.vm, p.code()+tdx.VMCS_STEP)
+		return l2.VMCSField(p.vm, p.code()+tdx.VMCS_STEP)
 	}
 	for row := p.row + 1; row < len(vmcsRows); row++ {
 		if vmcsRows[row].read != 0 {
-			return VMCSField(p.vm, vmcsRows[row].code)
+			return l2.VMCSField(p.vm, vmcsRows[row].code)
 		}
 	}
-	return MSRBitmapField(p.vm, 0)
+	return l2.MSRBitmapField(p.vm, 0)
 }
 
 // firstOf is the first field of a VM that L1 can read.
@@ -349,5 +350,5 @@ func (v *VP) firstOf(vm int) uint64 {
 	if !v.exists(vm) {
 		return tdx.FIELD_NONE
 	}
-	return VMCSField(vm, tdx.VMCS_POSTED_NOTIFICATION)
+	return l2.VMCSField(vm, tdx.VMCS_POSTED_NOTIFICATION)
 }

@@ -32,6 +32,7 @@ const (
 	Isolation_ISOLATION_UNSPECIFIED Isolation = 0 // none
 	Isolation_ISOLATION_NONE        Isolation = 1
 	Isolation_ISOLATION_SNP         Isolation = 2 // AMD SEV-SNP, the guest at VMPL2
+	Isolation_ISOLATION_TDX         Isolation = 3 // Intel TDX, the guest as L2 of a partitioned TD
 )
 
 // Enum value maps for Isolation.
@@ -40,11 +41,13 @@ var (
 		0: "ISOLATION_UNSPECIFIED",
 		1: "ISOLATION_NONE",
 		2: "ISOLATION_SNP",
+		3: "ISOLATION_TDX",
 	}
 	Isolation_value = map[string]int32{
 		"ISOLATION_UNSPECIFIED": 0,
 		"ISOLATION_NONE":        1,
 		"ISOLATION_SNP":         2,
+		"ISOLATION_TDX":         3,
 	}
 )
 
@@ -679,11 +682,12 @@ const file_config_proto_rawDesc = "" +
 	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x10\n" +
 	"\x03dvd\x18\x05 \x01(\bR\x03dvd\x12\x1f\n" +
 	"\vchunk_bytes\x18\x06 \x01(\rR\n" +
-	"chunkBytes*M\n" +
+	"chunkBytes*`\n" +
 	"\tIsolation\x12\x19\n" +
 	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eISOLATION_NONE\x10\x01\x12\x11\n" +
-	"\rISOLATION_SNP\x10\x02*[\n" +
+	"\rISOLATION_SNP\x10\x02\x12\x11\n" +
+	"\rISOLATION_TDX\x10\x03*[\n" +
 	"\fTPMInterface\x12\x1d\n" +
 	"\x19TPM_INTERFACE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TPM_INTERFACE_CRB\x10\x01\x12\x15\n" +

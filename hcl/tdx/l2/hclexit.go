@@ -1,11 +1,10 @@
-package tdxmodule
+package l2
 
 import (
 	"encoding/binary"
 
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
-	"keel/hcl/abi/x86"
 )
 
 // exitKinds says what an exit of VMX is for the layers above. What is missing here a
@@ -143,14 +142,4 @@ func ioQualification(e *hcl.Exit) uint64 {
 		q |= tdx.IO_STRING | tdx.IO_REP
 	}
 	return q
-}
-
-// MMIOFault is the fault of an L2's access where there is no memory: nothing is mapped,
-// the host is told, and an honest one resumes L1 (see FaultExit).
-func (t *TD) MMIOFault(gpa x86.GPA, write bool) Exit {
-	a := Access(0)
-	if write {
-		a = Write
-	}
-	return FaultExit(Fault{Kind: FaultHost, Qualification: qualification(a)}, gpa, 0)
 }
