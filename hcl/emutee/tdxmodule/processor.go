@@ -5,7 +5,6 @@ import (
 
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
-	"keel/hcl/abi/x86"
 	"keel/hcl/tdx/l2"
 )
 
