@@ -135,9 +135,9 @@ func TestSameName(t *testing.T) {
 // TestBadLauncher asks launchers that say nonsense.
 func TestBadLauncher(t *testing.T) {
 	for answer, want := range map[string]handoff.Outcome{
-		"":                             handoff.OutcomeVMLost,
-		"garbage\n":                    handoff.OutcomeVMLost,
-		"{}\n":                         handoff.OutcomeVMLost,
+		"":                               handoff.OutcomeVMLost,
+		"garbage\n":                      handoff.OutcomeVMLost,
+		"{}\n":                           handoff.OutcomeVMLost,
 		`{"vm":{"name":"other"}}` + "\n": handoff.OutcomeVMLost,
 		`{"outcome":"usage","message":"the change \"status\" is unknown"}`: handoff.OutcomeUsage, // an older one
 	} {
