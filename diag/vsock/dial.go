@@ -33,16 +33,17 @@ const (
 
 // Dial connects to a port in a VM, through the hybrid socket of its launcher: a path, or
 // an abstract name that begins with @. Who has an abstract name must be this user or
-// root. Errors: ErrNoSocket, ErrNoPort, ErrHandshake, and those of the system.
+// root. Errors: ErrNoSocket, ErrNoPort, ErrHandshake.
 func Dial(ctx context.Context, path string, port uint32) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakePatience)
 	defer cancel()
 	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
-	if err != nil {
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-			return nil, fmt.Errorf("%w: %w", ErrNoSocket, err)
-		}
-		return nil, err
+	switch {
+	case err == nil:
+	case ctx.Err() != nil, errors.Is(err, unix.EAGAIN): // EAGAIN: too many wait already
+		return nil, fmt.Errorf("%w: %w", ErrHandshake, err)
+	default:
+		return nil, fmt.Errorf("%w: %w", ErrNoSocket, err)
 	}
 	if err := handshake(ctx, c, path, port); err != nil {
 		_ = c.Close() // the error to report is the first one
@@ -57,7 +58,7 @@ func handshake(ctx context.Context, c net.Conn, path string, port uint32) error 
 	}
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrHandshake, err)
 	}
 	// A context that ends earlier ends what waits for the socket.
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
