@@ -144,7 +144,7 @@ func parseMeminfo(text, key string) (uint64, error) {
 // free and what belongs to the guest.
 type usage struct {
 	total, guest uint64 // bytes
-	peak         uint64
+	used, peak   uint64 // at the last look, and ever
 }
 
 // sample returns the bytes in use now and keeps the peak.
@@ -157,7 +157,7 @@ func (u *usage) sample() uint64 {
 	if free+u.guest > u.total {
 		return 0
 	}
-	used := u.total - u.guest - free
-	u.peak = max(u.peak, used)
-	return used
+	u.used = u.total - u.guest - free
+	u.peak = max(u.peak, u.used)
+	return u.used
 }

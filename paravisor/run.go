@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -34,6 +35,11 @@ type Environment struct {
 	// Devices gives access to what the host assigned, and lets that reach the
 	// guest's memory unless it is nil. It is called when the guest has disks.
 	Devices func(memory *guestmem.Memory) (Devices, error)
+	// Listen makes the listener of the diagnostics service; nil for no service.
+	Listen func() (net.Listener, error)
+	// Attest makes evidence of what runs, in the form of claims.Evidence.Marshal, for a
+	// verifier's nonce; nil where there is no TEE.
+	Attest  func(ctx context.Context, nonce []byte) ([]byte, error)
 	Control io.ReadWriter // events out, commands in
 	Console io.ReadWriter // the guest's first serial port
 	Log     *slog.Logger
@@ -211,6 +217,7 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 	defer cancel()
 	go k.control.serve(ctx, k.env.Control, k.command)
 	go k.watch(ctx)
+	k.diagnose(ctx)
 	defer time.AfterFunc(unusedPatience, k.machine.disks.warn).Stop()
 	console := consoleFor(k.config.Console, k.env.Console)
 	go func() {

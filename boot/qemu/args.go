@@ -2,9 +2,11 @@ package qemu
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"keel/boot/handoff"
+	"keel/boot/qemu/vsock"
 )
 
 // fds names the inherited file descriptors by their number in QEMU.
@@ -13,6 +15,7 @@ type fds struct {
 	vtl2                          int // VTL2 kernel console
 	console, log, control         int // virtio-serial ports
 	qmp                           int
+	vsock                         int // vhost-user; 0 where there is no device
 }
 
 // machine is what arguments composes a command line from.
@@ -71,10 +74,12 @@ func arguments(m machine) []string {
 		"-name", "guest=" + m.name,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 	}, m.processor()...)
-	args = append(args,
-		"-smp", strconv.Itoa(m.cpus()),
-		"-m", mib(vmMemory(m.memory, m.disks, m.vps, m.tpm)),
-	)
+	size := vmMemory(m.memory, m.disks, m.vps, m.tpm)
+	args = append(args, "-smp", strconv.Itoa(m.cpus()), "-m", mib(size))
+	// The vsock device reads the VM's memory itself: it is a memory file, which can be
+	// shared. Nothing else in it is different: pages come when they are touched, and QEMU
+	// asks for large ones.
+	args = append(args, vsock.MemoryArgs(size)...)
 	if m.loader == LoaderIGVM {
 		args = append(args, "-machine", "q35,igvm-cfg=igvm0", "-object", "igvm-cfg,id=igvm0,file="+fdPath(m.fds.image))
 	} else {
@@ -96,8 +101,7 @@ func arguments(m machine) []string {
 		"-chardev", socket("control", m.fds.control), "-device", port("control", handoff.PortControl),
 		"-chardev", socket("qmp", m.fds.qmp), "-mon", "chardev=qmp,mode=control",
 	)
-	args = append(args, m.diskArguments()...)
-	return append(args, m.extra...)
+	return slices.Concat(args, m.fds.vsockArguments(), m.diskArguments(), m.extra)
 }
 
 // vmMemory returns the size of the VM that holds a guest of the given size.

@@ -9,18 +9,20 @@ import (
 func TestArguments(t *testing.T) {
 	m := machine{
 		name: "n1", accel: AccelTCG, version: "8.1.0", loader: LoaderPVH, hostCPUs: 2, vps: 4, memory: 512 << 20,
-		fds:   fds{image: 3, config: 4, kernel: 5, initrd: 6, vtl2: 7, console: 8, log: 9, control: 10, qmp: 11},
+		fds:   fds{image: 3, config: 4, kernel: 5, initrd: 6, vtl2: 7, console: 8, log: 9, control: 10, qmp: 11, vsock: 12},
 		extra: []string{"-d", "int"},
 	}
 	want := strings.Fields(`-name guest=n1 -nodefaults -no-user-config -display none -no-reboot
-		-accel tcg,thread=multi -cpu EPYC-Rome,+svm -smp 3 -m 584M -machine q35 -bios qboot.rom -kernel /proc/self/fd/3
+		-accel tcg,thread=multi -cpu EPYC-Rome,+svm -smp 3 -m 584M
+		-object memory-backend-memfd,id=ram,size=612368384,share=on,seal=on -machine memory-backend=ram -machine q35 -bios qboot.rom -kernel /proc/self/fd/3
 		-fw_cfg name=opt/keel/config,file=/proc/self/fd/4 -fw_cfg name=opt/keel/kernel,file=/proc/self/fd/5
 		-fw_cfg name=opt/keel/initrd,file=/proc/self/fd/6
 		-chardev socket,id=vtl2,fd=7 -serial chardev:vtl2 -device virtio-serial-pci,id=ports
 		-chardev socket,id=console,fd=8 -device virtserialport,bus=ports.0,chardev=console,name=keel.console
 		-chardev socket,id=log,fd=9 -device virtserialport,bus=ports.0,chardev=log,name=keel.log
 		-chardev socket,id=control,fd=10 -device virtserialport,bus=ports.0,chardev=control,name=keel.control
-		-chardev socket,id=qmp,fd=11 -mon chardev=qmp,mode=control -d int`)
+		-chardev socket,id=qmp,fd=11 -mon chardev=qmp,mode=control
+		-chardev socket,id=vsock,fd=12 -device vhost-user-vsock-pci,id=vsock0,chardev=vsock -d int`)
 	if got := arguments(m); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, " "), strings.Join(want, " "))
 	}

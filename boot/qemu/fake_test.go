@@ -50,6 +50,7 @@ func fakeOptions() *Options {
 type vm struct {
 	files                            map[string]string // fw_cfg name to path, and "image"
 	vtl2, console, log, control, qmp net.Conn
+	vsock                            net.Conn
 }
 
 // fakeQEMU does what the scenario asks for and never returns.
@@ -138,7 +139,7 @@ func attach(args []string) *vm {
 		v.files[m[1]] = m[2]
 	}
 	v.files["image"] = regexp.MustCompile(`-kernel (\S+)`).FindStringSubmatch(line)[1]
-	conns := map[string]*net.Conn{"vtl2": &v.vtl2, "console": &v.console, "log": &v.log, "control": &v.control, "qmp": &v.qmp}
+	conns := map[string]*net.Conn{"vtl2": &v.vtl2, "console": &v.console, "log": &v.log, "control": &v.control, "qmp": &v.qmp, "vsock": &v.vsock}
 	for _, m := range regexp.MustCompile(`-chardev socket,id=(\w+),fd=(\d+)`).FindAllStringSubmatch(line, -1) {
 		fd, _ := strconv.Atoi(m[2])
 		c, err := net.FileConn(os.NewFile(uintptr(fd), m[1]))

@@ -23,10 +23,9 @@ const (
 	maxRequest     = 64 << 10         // bytes
 )
 
-// liveAddress is where the launcher of a VM listens. It is an abstract name: no
-// file is left behind, however the launcher ends (unix(7)).
+// liveAddress is where the launcher of a VM listens.
 func liveAddress(vm string) *net.UnixAddr {
-	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@keel/%d/%s", os.Getuid(), vm)}
+	return &net.UnixAddr{Net: "unix", Name: handoff.LiveSocket(os.Getuid(), vm)}
 }
 
 // Change is what is asked of the launcher of a live VM.
@@ -49,32 +48,40 @@ const (
 type changeResult struct {
 	Outcome handoff.Outcome `json:"outcome,omitempty"` // empty when it was done
 	Message string          `json:"message,omitempty"`
+	VM      *VM             `json:"vm,omitempty"` // for requestStatus
 }
 
 // Ask makes the launcher of the VM of that name change it. Its errors are of type
 // *handoff.Failure.
 func Ask(ctx context.Context, vm string, c Change) error {
+	_, err := ask(ctx, vm, c, answerPatience)
+	return err
+}
+
+func ask(ctx context.Context, vm string, c Change, patience time.Duration) (r changeResult, err error) {
 	conn, err := net.DialUnix("unix", nil, liveAddress(vm))
+	if err == nil && !sameUser(conn) {
+		err = errors.Join(unix.EACCES, conn.Close())
+	}
 	if err != nil {
-		return &handoff.Failure{
-			Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("no VM %q of this user runs", vm), Remedy: "name one that runs with --name", Err: err,
+		return r, &handoff.Failure{
+			Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("no VM %q of this user runs", vm), Remedy: "name one that keel ps lists", Err: err,
 		}
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	var r changeResult
-	err = errors.Join(conn.SetDeadline(time.Now().Add(answerPatience)), json.NewEncoder(conn).Encode(c))
+	err = errors.Join(conn.SetDeadline(time.Now().Add(patience)), json.NewEncoder(conn).Encode(c))
 	if err == nil {
 		err = json.NewDecoder(io.LimitReader(conn, maxRequest)).Decode(&r)
 	}
 	switch {
 	case err != nil:
-		return &handoff.Failure{Outcome: handoff.OutcomeVMLost, Cause: fmt.Sprintf("the VM %q does not answer", vm), Err: err}
+		return r, &handoff.Failure{Outcome: handoff.OutcomeVMLost, Cause: fmt.Sprintf("the VM %q does not answer", vm), Err: err, Remedy: "see with keel ps whether it runs"}
 	case r.Outcome != "":
-		return &handoff.Failure{Outcome: r.Outcome, Cause: r.Message}
+		return r, &handoff.Failure{Outcome: r.Outcome, Cause: r.Message}
 	}
-	return nil
+	return r, nil
 }
 
 // live changes the VM of a session.
@@ -101,11 +108,10 @@ func newLive(s *session) *live {
 	return l
 }
 
-// listen serves changes until ctx ends. Two VMs of one name cannot both be asked;
-// the second one runs all the same.
-func (l *live) listen(ctx context.Context) {
-	listener, err := net.ListenUnix("unix", liveAddress(l.session.opts.Name))
-	if err != nil {
+// listen serves requests until ctx ends. Two VMs of one name cannot both be asked;
+// the second one, which has no listener, runs all the same.
+func (l *live) listen(ctx context.Context, listener *net.UnixListener) {
+	if listener == nil {
 		return
 	}
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
@@ -130,7 +136,9 @@ func (l *live) answer(ctx context.Context, conn *net.UnixConn) {
 		return
 	}
 	var r changeResult
-	if err := l.change(ctx, c); err != nil {
+	if c.Kind == requestStatus {
+		r.VM = &l.session.vm
+	} else if err := l.change(ctx, c); err != nil {
 		r = changeResult{Outcome: OutcomeOf(err), Message: oneLine(err.Error())}
 	}
 	_ = json.NewEncoder(conn).Encode(r) // the asker may be gone

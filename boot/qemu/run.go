@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -50,6 +51,7 @@ type session struct {
 	console *watched      // where the console's output goes
 	copied  chan struct{} // closed when the console's copy ended
 	report  *Report
+	vm      VM // what others are told
 }
 
 // Run boots a guest and stays until the run is over. The report is complete
@@ -114,6 +116,21 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
+	listener := claim(o.Name)
+	if listener != nil {
+		defer listener.Close()
+	}
+	vsock, err := openVsock(o.Name, listener != nil)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if w := vsock.end(); w != "" {
+			r.Warnings = append(r.Warnings, w)
+		}
+	}()
+	numbers.vsock = files.add(vsock.Peer())
+	s.vm = VM{Name: o.Name, PID: os.Getpid(), Since: time.Now().Round(0), VPs: o.VPs, Memory: o.Memory, Vsock: vsock.path}
 	args := arguments(machine{
 		name: o.Name, accel: r.Accel, version: r.QEMUVersion, loader: loader, hostCPUs: runtime.NumCPU(), vps: o.VPs, memory: o.Memory,
 		disks: o.Disks, tpm: o.TPM, fds: numbers, extra: o.ExtraArgs,
@@ -124,11 +141,11 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	files.close()
 	s.monitor.conn, s.live = s.ch.qmp, newLive(s)
 	defer s.proc.stop(s.monitor.quit, stopPatience)
-	return s.stay(ctx, out)
+	return s.stay(ctx, out, listener)
 }
 
 // stay runs the channels until the run is over and says how it ended.
-func (s *session) stay(ctx context.Context, out outputs) error {
+func (s *session) stay(ctx context.Context, out outputs, listener *net.UnixListener) error {
 	if out.stdio {
 		defer s.typist.open()()
 		go s.typist.read()
@@ -137,7 +154,7 @@ func (s *session) stay(ctx context.Context, out outputs) error {
 	go s.monitor.serve()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go s.live.listen(ctx)
+	go s.live.listen(ctx, listener)
 	go readEvents(s.ch.control, s.events, &s.report.BadEvents)
 	vtl2Done := make(chan struct{})
 	go func() { eachLine(tee(s.ch.vtl2, out.vtl2), s.vtl2.add); close(vtl2Done) }()

@@ -50,6 +50,7 @@ type Field struct {
 	Unit        Unit    // of a number or histogram
 	Value       any     // uint64, string, bool or Histogram; nil for a node
 	Fields      []Field // of a node; nil where it was not looked into
+	Withheld    bool    // of a node: Redact has left fields of it out
 }
 
 // Histogram is how often a value fell between bounds.
@@ -133,6 +134,27 @@ func Look(root Node, path string, depth int) (Field, error) {
 		found = found.Fields[0]
 	}
 	return found, nil
+}
+
+// Redact returns a field with what has the sensitivity or a lower one, and whether there
+// is anything. Fields that may not be seen are left out, name and all: there are nodes
+// whose fields are named after what the guest does.
+func (f *Field) Redact(s Sensitivity) (Field, bool) {
+	if f.Sensitivity < s {
+		return Field{}, false
+	}
+	out := *f
+	if f.Fields != nil {
+		out.Fields = make([]Field, 0, len(f.Fields))
+	}
+	for i := range f.Fields {
+		if below, ok := f.Fields[i].Redact(s); ok {
+			out.Fields = append(out.Fields, below)
+		} else {
+			out.Withheld = true
+		}
+	}
+	return out, true
 }
 
 // Plain returns a field as JSON has it, with what has the sensitivity or a lower one, and

@@ -3,6 +3,7 @@ package inspect
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"testing"
 )
 
@@ -91,5 +92,30 @@ func TestLookNowhere(t *testing.T) {
 		if f, err := Look(&top{}, path, 9); !errors.Is(err, ErrPath) {
 			t.Errorf("%q: %+v, %v", path, f, err)
 		}
+	}
+}
+
+func TestRedact(t *testing.T) {
+	root := Field{Fields: []Field{
+		{Name: "secret", Value: "s"},
+		{Name: "count", Sensitivity: Public, Value: uint64(1)},
+		{Name: "part", Sensitivity: Public, Fields: []Field{{Name: "secret", Value: "s"}}},
+		{Name: "closed", Sensitivity: Public},
+	}, Sensitivity: Public}
+	all, ok := root.Redact(Private)
+	if !ok || !reflect.DeepEqual(all, root) {
+		t.Errorf("%+v", all)
+	}
+	some, ok := root.Redact(Public)
+	want := Field{Sensitivity: Public, Withheld: true, Fields: []Field{
+		root.Fields[1],
+		{Name: "part", Sensitivity: Public, Withheld: true, Fields: []Field{}},
+		{Name: "closed", Sensitivity: Public},
+	}}
+	if !ok || !reflect.DeepEqual(some, want) {
+		t.Errorf("%+v", some)
+	}
+	if f, ok := root.Fields[0].Redact(Public); ok || !reflect.DeepEqual(f, Field{}) {
+		t.Errorf("%+v", f)
 	}
 }

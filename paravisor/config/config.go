@@ -7,7 +7,7 @@
 // every error is a *handoff.Failure that names cause and remedy in one line.
 package config
 
-//go:generate go run ./cmd/genpb configpb
+//go:generate go run ../../boot/cmd/genpb configpb
 
 import (
 	"fmt"

@@ -7,15 +7,19 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
 
+// unixSockets lists the Unix sockets, abstract names among them (proc_pid_net(5)).
+const unixSockets = "/proc/self/net/unix"
+
 // sharedMemory is where shared memory with a name lies.
 const sharedMemory = "/dev/shm"
 
-// CheckLeftovers fails the test when a process of the run lives or a temporary
-// file exists. The kernel may take a moment to end what lost its parent.
+// CheckLeftovers fails the test when a process of the run lives, or a temporary file
+// or a socket exists. The kernel may take a moment to end what lost its parent.
 func (r *Run) CheckLeftovers(t *testing.T) {
 	t.Helper()
 	err := errors.New("not looked")
@@ -38,6 +42,15 @@ func (r *Run) leftovers() error {
 	}
 	for _, f := range files {
 		shared = append(shared, f.Name())
+	}
+	sockets, err := os.ReadFile(unixSockets)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(sockets)) {
+		if strings.Contains(line, r.Name) {
+			shared = append(shared, strings.TrimSpace(line))
+		}
 	}
 	if len(shared) > 0 {
 		return fmt.Errorf("left behind: %q", shared)

@@ -31,9 +31,12 @@ func (d *Device) accept() {
 			continue // that one is gone
 		}
 		d.count.Clients.Add(1)
-		c := d.newConn(fd, stateHello)
+		var c *conn
+		if friend(fd) {
+			c = d.newConn(fd, stateHello)
+		}
 		if c == nil {
-			_ = unix.Close(fd) // too many
+			_ = unix.Close(fd) // too many, or a stranger
 			d.count.Refused.Add(1)
 			continue
 		}
@@ -209,6 +212,10 @@ func dial(path string) (int, error) {
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		closeFD(&fd)
 		return -1, err
+	}
+	if strings.HasPrefix(path, abstract) && !friend(fd) {
+		closeFD(&fd)
+		return -1, unix.EACCES
 	}
 	return fd, nil
 }

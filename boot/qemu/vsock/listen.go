@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,8 +13,14 @@ import (
 // ErrSocket says that the socket for clients cannot be made.
 var ErrSocket = errors.New("vsock socket")
 
+// abstract begins the path of a socket that has a name and no file (unix(7)).
+const abstract = "@"
+
 // maxPath leaves room for "_" and a port in a socket's address, and for its end.
 const maxPath = len(unix.RawSockaddrUnix{}.Path) - len("_4294967295") - 1
+
+// waiting is how many clients may wait to be accepted.
+const waiting = 128
 
 // socketFile is a listening Unix socket.
 type socketFile struct {
@@ -23,10 +30,15 @@ type socketFile struct {
 }
 
 // listen makes the socket. Launchers that do so in the same folder take turns, so
-// that none takes another one's fresh socket for a dead one's.
+// that none takes another one's fresh socket for a dead one's. An abstract socket
+// dies with its process: there is nothing to clear, and a second one of the same
+// name is refused with EADDRINUSE.
 func listen(path string) (*socketFile, error) {
 	if len(path) == 0 || len(path) > maxPath {
 		return nil, fmt.Errorf("%w: the path %q has %d bytes: use 1 to %d", ErrSocket, path, len(path), maxPath)
+	}
+	if strings.HasPrefix(path, abstract) {
+		return open(path)
 	}
 	folder, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -39,6 +51,10 @@ func listen(path string) (*socketFile, error) {
 	if err := clearStale(path); err != nil {
 		return nil, err
 	}
+	return open(path)
+}
+
+func open(path string) (*socketFile, error) {
 	s := &socketFile{path: path}
 	if err := s.open(); err != nil {
 		closeFD(&s.fd)
@@ -56,12 +72,15 @@ func (s *socketFile) open() (err error) {
 	if err := unix.Bind(s.fd, &unix.SockaddrUnix{Name: s.path}); err != nil {
 		return err
 	}
+	if strings.HasPrefix(s.path, abstract) {
+		return unix.Listen(s.fd, waiting)
+	}
 	err = unix.Chmod(s.path, 0o600)
 	if err == nil {
 		err = unix.Lstat(s.path, &s.file)
 	}
 	if err == nil {
-		err = unix.Listen(s.fd, 128)
+		err = unix.Listen(s.fd, waiting)
 	}
 	if err != nil {
 		_ = unix.Unlink(s.path) // the error to report is the first one
@@ -102,4 +121,11 @@ func clearStale(path string) error {
 		return fmt.Errorf("%w: %w", ErrSocket, err)
 	}
 	return nil
+}
+
+// friend tells whether the process at the other end of a Unix socket is of this user
+// or root: an abstract name has no permissions, anybody may connect to it or have it.
+func friend(fd int) bool {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	return err == nil && (cred.Uid == 0 || int(cred.Uid) == os.Getuid())
 }

@@ -10,8 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -161,4 +163,36 @@ func (l *lockedText) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// TestAbstract listens at an abstract name: it leaves nothing, and is taken once.
+func TestAbstract(t *testing.T) {
+	o := Options{CID: 3, Path: "@keel-test/" + strconv.Itoa(os.Getpid()) + "/vsock"}
+	t.Chdir(t.TempDir())
+	d, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(o); !errors.Is(err, ErrSocket) || !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a second one: %v", err)
+	}
+	c, err := net.Dial("unix", o.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("unix", o.Path); err == nil {
+		c.Close()
+		t.Error("it outlives its device")
+	}
+	if files, err := os.ReadDir("."); err != nil || len(files) > 0 {
+		t.Errorf("%v, %v", files, err)
+	}
+	o.Path = "@" + strings.Repeat("x", maxPath)
+	if _, err := New(o); !errors.Is(err, ErrSocket) {
+		t.Errorf("a long name: %v", err)
+	}
 }

@@ -1,12 +1,16 @@
-// Package vsock is a virtio-vsock device for QEMU on hosts without
-// /dev/vhost-vsock: a vhost-user back end (QEMU docs/interop/vhost-user.rst) that
-// lives in the launcher's process and speaks virtio 1.2 §5.10 with the guest.
+// Package vsock is a virtio-vsock device for QEMU: a vhost-user back end (QEMU
+// docs/interop/vhost-user.rst) that lives in the launcher's process and speaks
+// virtio 1.2 §5.10 with the guest. The launcher uses it on hosts that have
+// /dev/vhost-vsock, too: one way is simpler than two, it needs no privileges and no
+// identifier that is unique on the host, and it ends with the launcher.
 //
 // On the host it is a Unix socket with the hybrid handshake that Firecracker and
 // Cloud Hypervisor made usual. A client connects, writes "CONNECT <port>\n", and
 // after "OK <host port>\n" is connected with the process that listens on that port
 // in the guest; when nobody does, it reads the end of the file. A process in the
-// guest that connects to CID 2, port P, reaches the Unix socket "<Path>_<P>".
+// guest that connects to CID 2, port P, reaches the Unix socket "<Path>_<P>". A path
+// that begins with @ is an abstract name, which leaves no file behind however the
+// process ends. Only processes of the same user, or of root, are at the other ends.
 //
 // Whatever comes from the guest and from QEMU is hostile. One goroutine does all
 // the work; nothing of the guest's memory is held between two of its turns. A
@@ -39,7 +43,7 @@ var ErrServing = errors.New("the vsock device was served already")
 // Options is what a device needs to know.
 type Options struct {
 	CID  uint32       // the guest's context identifier, 3 or above
-	Path string       // of the Unix socket; sockets for guest-initiated connections have it as a prefix
+	Path string       // of the Unix socket, or @ and an abstract name; sockets for guest-initiated connections have it as a prefix
 	Log  *slog.Logger // nil for none
 
 	MaxConnections   int           // in all, 128 if 0; at most half of them are the guest's own
@@ -123,8 +127,8 @@ type Device struct {
 	warned int
 }
 
-// New makes a device and listens on its socket, which has mode 0600. The socket of
-// a dead process is replaced. Close frees what it made.
+// New makes a device and listens on its socket, which has mode 0600 if it is a file.
+// The socket of a dead process is replaced. Close frees what it made.
 // Errors: ErrOptions, ErrSocket, and those of the system.
 func New(o Options) (_ *Device, err error) {
 	if err := o.complete(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"runtime"
 	"slices"
@@ -15,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"keel/boot/handoff"
+	"keel/diag/server"
+	"keel/diag/vsock"
 	"keel/hcl"
 	"keel/hcl/kvm"
 	"keel/initramfs/pvinit"
@@ -52,6 +55,7 @@ func run() handoff.Outcome {
 		Control: control, Console: console, Log: logger(slog.LevelInfo, false), Configure: logger,
 		Open: open, OpenOracle: func() (hcl.Partition, error) { return kvm.Open() },
 		Devices: assign,
+		Listen:  listen,
 	}
 	var err error
 	if env.Handoff, err = handoff.Read(handoff.SysDir); err != nil {
@@ -66,6 +70,15 @@ func run() handoff.Outcome {
 	env.Attester = func(c *config.Config) (hcl.Attester, error) { return attester(c, env.Handoff.Debug()) }
 	env.Panic = env.Handoff.Debug() && asked(paravisor.PanicWord)
 	return paravisor.Run(context.Background(), env)
+}
+
+// listen makes the listener of the diagnostics service.
+func listen() (net.Listener, error) {
+	l, err := vsock.Listen(handoff.VsockDiag, server.MaxClients)
+	if err != nil {
+		return nil, err // not a nil *Listener in an interface
+	}
+	return l, nil
 }
 
 // asked tells whether the VTL2 kernel's command line has a word.

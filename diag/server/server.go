@@ -1,0 +1,141 @@
+// Package server answers the diagnostics service keel.diag.v1 (diag/diagpb) in the
+// paravisor, with ttrpc.
+//
+// Its clients are on the host, which is hostile: their number, the size of what they
+// send and what they may have under way are bounded, slow ones are dropped, and the
+// policy decides what they see. Nothing is paid for it while nobody asks.
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/log"
+	"github.com/containerd/ttrpc"
+
+	"keel/diag/diagpb"
+	"keel/diag/inspect"
+)
+
+// MaxClients is how many clients are served at a time.
+const MaxClients = 32
+
+// Config is what a server serves.
+type Config struct {
+	Root inspect.Node
+	// Confidential says that only public fields leave the VM.
+	Confidential bool
+	// Attest returns evidence for a nonce in the form of claims.Evidence.Marshal. It is
+	// nil where the guest is not confidential. It gives up when its context ends.
+	Attest func(ctx context.Context, nonce []byte) ([]byte, error)
+	Log    *slog.Logger // nil for none
+}
+
+// times are how long clients and answers may take.
+type times struct {
+	idle    time.Duration // for the next request
+	frame   time.Duration // for the rest of a request
+	stall   time.Duration // for a client to take a piece of an answer
+	handler time.Duration // for an answer; shorter than idle
+}
+
+// Server answers clients.
+type Server struct {
+	config Config
+	times  times
+	ttrpc  *ttrpc.Server
+	turns  chan struct{} // has an element for each request that is being answered
+	counts counters
+	warned atomic.Int32
+
+	mu      sync.Mutex
+	ended   bool
+	clients map[*guard]struct{}
+}
+
+// maxTurns is how many requests are answered at a time; each answer is in memory.
+const maxTurns = 4
+
+// New makes a server.
+func New(c Config) (*Server, error) {
+	if c.Root == nil {
+		return nil, errors.New("diagnostics server: no tree to show")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		config:  c,
+		times:   times{idle: 2 * time.Minute, frame: 10 * time.Second, stall: 10 * time.Second, handler: 30 * time.Second},
+		turns:   make(chan struct{}, maxTurns),
+		clients: map[*guard]struct{}{},
+	}
+	var err error
+	if s.ttrpc, err = ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(s.call)); err != nil {
+		return nil, err
+	}
+	diagpb.RegisterDiagService(s.ttrpc, service{s})
+	return s, nil
+}
+
+// silence keeps ttrpc's own log away, which clients could fill.
+var silence = sync.OnceFunc(func() { log.L.Logger.SetOutput(io.Discard) })
+
+// Serve answers clients of a listener until ctx ends or the listener fails, and closes
+// it. A context that ended is no error. It is called once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	silence()
+	defer context.AfterFunc(ctx, s.end)()
+	defer s.end()
+	err := s.ttrpc.Serve(ctx, gate{l, s})
+	if ctx.Err() != nil || errors.Is(err, ttrpc.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// end closes the listener and all connections.
+func (s *Server) end() {
+	s.mu.Lock()
+	s.ended = true
+	clients := s.clients
+	s.clients = map[*guard]struct{}{}
+	s.mu.Unlock()
+	_ = s.ttrpc.Close() // of the listener: there is nothing to lose
+	for g := range clients {
+		_ = g.Close() // likewise
+	}
+}
+
+// admit takes a client if there is room.
+func (s *Server) admit(g *guard) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || len(s.clients) >= MaxClients {
+		return false
+	}
+	s.clients[g] = struct{}{}
+	s.counts.clients.Add(1)
+	return true
+}
+
+func (s *Server) forget(g *guard) {
+	s.mu.Lock()
+	delete(s.clients, g)
+	s.mu.Unlock()
+}
+
+// maxWarnings bounds what clients can make us log.
+const maxWarnings = 16
+
+func (s *Server) warn(what string, args ...any) {
+	if s.warned.Add(1) <= maxWarnings {
+		s.config.Log.Warn(what, args...)
+	}
+}

@@ -1,0 +1,109 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"keel/diag/attest/claims"
+	"keel/diag/diagpb"
+	"keel/diag/inspect"
+)
+
+// Bounds of requests and answers.
+const (
+	MaxPath   = 256       // bytes of a path
+	MaxDepth  = 16        // levels beneath it
+	maxAnswer = 256 << 10 // bytes
+)
+
+// service are the methods of keel.diag.v1.
+type service struct{ *Server }
+
+// call surrounds every method: it waits for a turn, bounds the time, and counts.
+func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, _ *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
+	s.counts.requests.Add(1)
+	ctx, cancel := context.WithTimeout(ctx, s.times.handler)
+	defer cancel()
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	case <-ctx.Done():
+		s.counts.busy.Add(1)
+		return nil, status.Error(codes.ResourceExhausted, "too many requests are being answered: try again")
+	}
+	answer, err := method(ctx, func(message any) error {
+		if err := unmarshal(message); err != nil {
+			return status.Error(codes.InvalidArgument, "the request is malformed")
+		}
+		return nil
+	})
+	switch status.Code(err) {
+	case codes.OK:
+	case codes.InvalidArgument, codes.NotFound:
+		s.counts.invalid.Add(1)
+	default:
+		s.counts.refused.Add(1)
+	}
+	return answer, err
+}
+
+// Inspect reads the tree.
+func (s service) Inspect(_ context.Context, r *diagpb.InspectRequest) (*diagpb.InspectResponse, error) {
+	path := r.GetPath()
+	switch {
+	case len(path) > MaxPath:
+		return nil, status.Errorf(codes.InvalidArgument, "a path of %d bytes: at most %d are read", len(path), MaxPath)
+	case r.GetDepth() > MaxDepth:
+		return nil, status.Errorf(codes.InvalidArgument, "a depth of %d: at most %d", r.GetDepth(), MaxDepth)
+	}
+	least := inspect.Private
+	if s.config.Confidential {
+		least = inspect.Public
+	}
+	found, err := inspect.Look(s.config.Root, path, int(r.GetDepth()))
+	ok := err == nil
+	if ok {
+		found, ok = found.Redact(least)
+	}
+	if !ok {
+		// The same for what there is not: a name may tell of the guest.
+		why := "there is no such field"
+		if s.config.Confidential {
+			why += ", or it is private, and the guest is confidential"
+		}
+		return nil, status.Errorf(codes.NotFound, "%s: %q", why, path)
+	}
+	answer := &diagpb.InspectResponse{Field: diagpb.FromField(&found), Confidential: s.config.Confidential}
+	if n := proto.Size(answer); n > maxAnswer {
+		return nil, status.Errorf(codes.ResourceExhausted, "the answer would have %d bytes, more than %d: ask for less depth, or a path", n, maxAnswer)
+	}
+	return answer, nil
+}
+
+// Attest makes evidence.
+func (s service) Attest(ctx context.Context, r *diagpb.AttestRequest) (*diagpb.AttestResponse, error) {
+	n := len(r.GetNonce())
+	switch {
+	case s.config.Attest == nil:
+		return nil, status.Error(codes.FailedPrecondition, "this guest is not confidential")
+	case n < claims.MinNonce || n > claims.MaxNonce:
+		return nil, status.Errorf(codes.InvalidArgument, "a nonce of %d bytes: give %d to %d", n, claims.MinNonce, claims.MaxNonce)
+	}
+	evidence, err := s.config.Attest(ctx, r.GetNonce())
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, status.Error(codes.DeadlineExceeded, "the evidence was not there in time")
+	case err != nil:
+		s.warn("cannot make evidence", "error", err)
+		return nil, status.Error(codes.Internal, fmt.Sprintf("no evidence: %v", err))
+	case len(evidence) > claims.MaxEvidence:
+		return nil, status.Errorf(codes.Internal, "evidence of %d bytes", len(evidence))
+	}
+	return &diagpb.AttestResponse{Evidence: evidence}, nil
+}

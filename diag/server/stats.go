@@ -1,0 +1,52 @@
+package server
+
+import (
+	"sync/atomic"
+
+	"keel/diag/inspect"
+)
+
+type counters struct {
+	clients, turnedAway, slow, frames atomic.Uint64
+	requests, invalid, refused, busy  atomic.Uint64
+}
+
+// Stats is what a server has done so far.
+type Stats struct {
+	Open       int    // clients now
+	Clients    uint64 // that were served
+	TurnedAway uint64 // that came while MaxClients were there
+	Slow       uint64 // that were dropped: idle, half a request, or an answer not taken
+	BadFrames  uint64 // that were dropped for what they sent
+	Requests   uint64
+	Invalid    uint64 // requests that were malformed, or for what there is not
+	Refused    uint64 // requests that the state of the VM refuses, or that failed
+	Busy       uint64 // requests that did not get their turn in time
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	open := len(s.clients)
+	s.mu.Unlock()
+	c := &s.counts
+	return Stats{
+		Open: open, Clients: c.clients.Load(), TurnedAway: c.turnedAway.Load(), Slow: c.slow.Load(), BadFrames: c.frames.Load(),
+		Requests: c.requests.Load(), Invalid: c.invalid.Load(), Refused: c.refused.Load(), Busy: c.busy.Load(),
+	}
+}
+
+// Inspect writes the counters. All is known to the host, whose clients these are.
+func (s *Server) Inspect(f *inspect.Fields) {
+	n := s.Stats()
+	count := func(name string, v uint64, doc string) { f.Uint(name, inspect.Public, inspect.Count, v, doc) }
+	count("open", uint64(n.Open), "clients now")
+	count("clients", n.Clients, "clients that were served")
+	count("turned_away", n.TurnedAway, "clients that came while there was no room")
+	count("slow", n.Slow, "clients that were dropped because they were too slow")
+	count("bad_frames", n.BadFrames, "clients that were dropped for what they sent")
+	count("requests", n.Requests, "requests")
+	count("invalid", n.Invalid, "requests that were malformed, or for what there is not")
+	count("refused", n.Refused, "requests that were refused or failed")
+	count("busy", n.Busy, "requests that did not get their turn in time")
+}

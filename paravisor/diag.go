@@ -1,0 +1,102 @@
+package paravisor
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"keel/diag/inspect"
+	"keel/diag/server"
+	"keel/hcl/sys"
+	"keel/paravisor/config"
+)
+
+// diagnose starts the diagnostics service, which ends with ctx. A guest runs without it
+// as well as with it.
+func (k *keel) diagnose(ctx context.Context) {
+	if k.env.Listen == nil {
+		return
+	}
+	root := &tree{keel: k}
+	s, err := server.New(server.Config{
+		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Attest: k.env.Attest, Log: k.env.Log,
+	})
+	if err != nil {
+		k.env.Log.Error("there are no diagnostics", "error", err)
+		return
+	}
+	root.service = s
+	l, err := k.env.Listen()
+	if err != nil {
+		k.env.Log.Error("there are no diagnostics", "error", err)
+		return
+	}
+	go func() {
+		if err := s.Serve(ctx, l); err != nil {
+			k.env.Log.Error("the diagnostics ended", "error", err)
+		}
+	}()
+}
+
+// tree is what the diagnostics show: the run, the machine and its parts, and the
+// diagnostics themselves.
+type tree struct {
+	keel    *keel
+	service inspect.Node
+}
+
+// Inspect writes the figures of the run, and the parts.
+func (t *tree) Inspect(f *inspect.Fields) {
+	k := t.keel
+	f.Text("version", inspect.Public, Version, "version of Keel")
+	f.Uint("uptime", inspect.Public, inspect.Microseconds, uint64(sys.SincePowerOn()*1000), "time since power-on of the VM")
+	k.mu.Lock()
+	resets := k.resets
+	k.mu.Unlock()
+	f.Uint("resets", inspect.Public, inspect.Count, resets, "times that the guest was reset")
+	f.Uint("vps", inspect.Public, inspect.Count, uint64(k.config.VPs), "virtual processors of the guest")
+	f.Node("memory", memoryUse{k}, "who has the VM's memory")
+	f.Node("exits", exits{k.machine}, "guest exits by kind")
+	f.Node("refused", refusedCounts{k.machine}, "what guest and host asked in vain, by reason")
+	k.machine.Inspect(f)
+	f.Node("diag", t.service, "the diagnostics service")
+}
+
+// memoryUse is the node of the VM's memory.
+type memoryUse struct{ keel *keel }
+
+// Inspect writes what the last look at the memory saw.
+func (m memoryUse) Inspect(f *inspect.Fields) {
+	m.keel.mu.Lock()
+	u := m.keel.usage
+	m.keel.mu.Unlock()
+	bytes := func(name string, v uint64, doc string) { f.Uint(name, inspect.Public, inspect.Bytes, v, doc) }
+	bytes("total", u.total, "memory of the VM")
+	bytes("guest", u.guest, "memory of the guest")
+	bytes("vtl2", u.used, "what is in use besides: kernel, page tables, initramfs, processes")
+	bytes("vtl2_peak", u.peak, "the most that ever was")
+}
+
+// exits is the node of the guest's exits. What a guest does is its own: the kinds that
+// there were tell of it, too.
+type exits struct{ machine *machine }
+
+// Inspect writes the exits by kind.
+func (e exits) Inspect(f *inspect.Fields) {
+	inspectCounts(f, e.machine.guest.Exits(), "exits of this kind")
+}
+
+// refusedCounts is the node of what was refused.
+type refusedCounts struct{ machine *machine }
+
+// Inspect writes what was refused by reason.
+func (r refusedCounts) Inspect(f *inspect.Fields) {
+	inspectCounts(f, r.machine.refused(), "refusals for this reason (paravisor/README.md)")
+}
+
+// inspectCounts writes counts under the names that they have.
+func inspectCounts(f *inspect.Fields, counts map[string]uint64, doc string) {
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		f.Uint(name, inspect.Private, inspect.Count, counts[name], doc)
+	}
+}
