@@ -17,6 +17,7 @@ import (
 	"keel/boot/handoff"
 	"keel/diag/attest"
 	"keel/diag/attest/claims"
+	"keel/diag/client"
 )
 
 const attestHelp = `Fetch evidence of a running confidential VM, for a nonce that is new each time, and verify it:
@@ -152,4 +153,18 @@ func (f *attestFlags) measure(ctx context.Context, kind string) ([]byte, error) 
 // badEvidence refuses evidence. The error has a remedy of its own.
 func badEvidence(err error) error {
 	return &handoff.Failure{Outcome: handoff.OutcomeBadEvidence, Cause: "evidence refused", Err: err}
+}
+
+// attestVM asks a VM for evidence. Its errors are of type *handoff.Failure.
+func attestVM(ctx context.Context, vm string, nonce []byte) ([]byte, error) {
+	c, err := client.Dial(ctx, vm)
+	if err != nil {
+		return nil, diagFailure(err)
+	}
+	defer c.Close()
+	raw, err := c.Attest(ctx, nonce)
+	if err != nil {
+		return nil, diagFailure(err)
+	}
+	return raw, nil
 }

@@ -1,14 +1,13 @@
 package paravisor
 
 import (
+	"context"
 	"crypto"
 	"crypto/sha256"
 	"fmt"
 	"slices"
 
 	"keel/diag/attest/claims"
-	"keel/hcl"
-	"keel/paravisor/config"
 	"keel/vtpm/identity"
 )
 
@@ -61,9 +60,15 @@ func (t *tpm) report() func(p *identity.Platform) ([]byte, error) {
 	}
 }
 
-// attest answers a verifier's nonce with evidence of this VM.
-func attest(tee hcl.Attester, c *config.Config, keys tpmKeys, nonce []byte) ([]byte, error) {
-	claim := claims.Claim{Nonce: slices.Clone(nonce), EK: keys.endorsement, AK: keys.attestation, Config: sha256.Sum256(c.Canonical())}
+// attest answers a verifier's nonce with evidence of this VM. Any goroutine may call it.
+func (k *keel) attest(_ context.Context, nonce []byte) ([]byte, error) {
+	var keys tpmKeys // of no TPM, or of one that is not there yet
+	if t := k.machine.tpm; t != nil {
+		if now := t.keys.Load(); now != nil {
+			keys = *now
+		}
+	}
+	claim := claims.Claim{Nonce: slices.Clone(nonce), EK: keys.endorsement, AK: keys.attestation, Config: sha256.Sum256(k.config.Canonical())}
 	// The TPM's own identity is that of the VM: its seeds are in the sealed state.
 	instance := sha256.Sum256(append([]byte("keel instance "), keys.endorsement[:]...))
 	claim.Instance = [16]byte(instance[:])
@@ -71,9 +76,9 @@ func attest(tee hcl.Attester, c *config.Config, keys tpmKeys, nonce []byte) ([]b
 	if err != nil {
 		return nil, err
 	}
-	e := claims.Evidence{Kind: tee.Kind(), Claim: b}
-	if e.Report, e.Certificates, err = tee.Evidence(claims.ReportData(b)); err != nil {
-		return nil, fmt.Errorf("evidence of %s: %w", tee.Kind(), err)
+	e := claims.Evidence{Kind: k.tee.Kind(), Claim: b}
+	if e.Report, e.Certificates, err = k.tee.Evidence(claims.ReportData(b)); err != nil {
+		return nil, fmt.Errorf("evidence of %s: %w", k.tee.Kind(), err)
 	}
 	return e.Marshal()
 }

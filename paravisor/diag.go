@@ -18,8 +18,12 @@ func (k *keel) diagnose(ctx context.Context) {
 		return
 	}
 	root := &tree{keel: k}
+	var attest func(ctx context.Context, nonce []byte) ([]byte, error)
+	if k.tee != nil {
+		attest = k.attest
+	}
 	s, err := server.New(server.Config{
-		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Attest: k.env.Attest, Log: k.env.Log,
+		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Attest: attest, Log: k.env.Log,
 	})
 	if err != nil {
 		k.env.Log.Error("there are no diagnostics", "error", err)

@@ -36,10 +36,7 @@ type Environment struct {
 	// guest's memory unless it is nil. It is called when the guest has disks.
 	Devices func(memory *guestmem.Memory) (Devices, error)
 	// Listen makes the listener of the diagnostics service; nil for no service.
-	Listen func() (net.Listener, error)
-	// Attest makes evidence of what runs, in the form of claims.Evidence.Marshal, for a
-	// verifier's nonce; nil where there is no TEE.
-	Attest  func(ctx context.Context, nonce []byte) ([]byte, error)
+	Listen  func() (net.Listener, error)
 	Control io.ReadWriter // events out, commands in
 	Console io.ReadWriter // the guest's first serial port
 	Log     *slog.Logger
@@ -118,6 +115,7 @@ type keel struct {
 	config  *config.Config
 	machine *machine
 	payload *payload
+	tee     hcl.Attester // nil without isolation
 
 	changing atomic.Bool // a disk is being added or removed
 
@@ -172,13 +170,12 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if err != nil {
 		return nil, err
 	}
-	var tee hcl.Attester
 	if c.Isolation != config.IsolationNone {
-		if tee, err = env.Attester(c); err != nil {
+		if k.tee, err = env.Attester(c); err != nil {
 			return nil, err
 		}
 	}
-	tpm, err := openTPM(c, tee, ctls, env.Log)
+	tpm, err := openTPM(c, k.tee, ctls, env.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"keel/boot/handoff"
@@ -54,9 +55,9 @@ type tpm struct {
 	ignored  func() uint64 // writes to the front that had no effect
 	crb      bool
 	log      *slog.Logger
-	started  bool         // by a boot before this one
-	tee      hcl.Attester // nil without isolation
-	keys     tpmKeys      // of this boot
+	started  bool                    // by a boot before this one
+	tee      hcl.Attester            // nil without isolation
+	keys     atomic.Pointer[tpmKeys] // of this boot
 }
 
 // front is how the guest reaches its TPM.
@@ -244,9 +245,11 @@ func (t *tpm) bring(inputs func(banks []eventlog.Algorithm) (measure.Inputs, err
 	if err != nil {
 		return nil, tpmError(err)
 	}
-	if t.keys, err = keysOf(platform); err != nil {
+	keys, err := keysOf(platform)
+	if err != nil {
 		return nil, tpmError(err)
 	}
+	t.keys.Store(&keys)
 	for _, s := range platform.Skipped() {
 		t.log.Warn("the TPM keeps what the guest has made of it", "skipped", s)
 	}

@@ -56,6 +56,9 @@ func emulatedSNP(raw hcl.RawFaults, c *config.Config) (hcl.Partition, error) {
 	return snp.Open(m)
 }
 
+// xfam are the extended features of the TD.
+const xfam = tdxabi.XFAM_X87 | tdxabi.XFAM_SSE | tdxabi.XFAM_AVX | tdxabi.XFAM_PK
+
 // crystalHz is the unit in which a TD counts its time stamp frequency (TSC_FREQUENCY).
 const crystalHz = 25_000_000
 
@@ -66,7 +69,7 @@ func emulatedTDX(raw hcl.RawFaults, c *config.Config) (hcl.Partition, error) {
 	m, err := tdxmodule.NewMachine(raw, tdxmodule.MachineConfig{
 		TD: tdxmodule.Config{
 			Memory: own + x86.LargePageSize, VMs: 1, VPs: c.VPs,
-			XFAM:     tdxabi.XFAM_X87 | tdxabi.XFAM_SSE | tdxabi.XFAM_AVX | tdxabi.XFAM_PK,
+			XFAM:     xfam,
 			TSCUnits: uint16(raw.TSCHz() / crystalHz),
 		},
 		Own: x86.GPA(own), OwnPages: 2 * c.VPs, Clear: true,
@@ -91,7 +94,7 @@ func emulatedPlatform(c *config.Config, debug bool) (hcl.Attester, error) {
 	if err != nil {
 		return nil, err
 	}
-	td := evidence.TD{Attributes: tdxabi.ATTRIBUTES_SEPT_VE_DISABLE}
+	td := evidence.TD{Attributes: tdxabi.ATTRIBUTES_SEPT_VE_DISABLE, XFAM: xfam}
 	if debug {
 		td.Attributes |= evidence.AttributeDebug
 	}
