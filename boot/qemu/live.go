@@ -136,7 +136,7 @@ func (l *live) answer(ctx context.Context, conn *net.UnixConn) {
 		return
 	}
 	var r changeResult
-	if c.Kind == requestStatus {
+	if c.Kind == requestStatus { // also while a change is under way
 		r.VM = &l.session.vm
 	} else if err := l.change(ctx, c); err != nil {
 		r = changeResult{Outcome: OutcomeOf(err), Message: oneLine(err.Error())}
@@ -168,6 +168,8 @@ func (l *live) change(ctx context.Context, c Change) error {
 		return l.removeDisk(ctx, c.Disk)
 	case ChangeDiskGrow:
 		return l.growDisk(ctx, c.Disk)
+	case requestStatus: // changes nothing
+		return nil
 	}
 	return failure(handoff.OutcomeUsage, fmt.Sprintf("the change %q is unknown", c.Kind), "use the keel that started the VM")
 }

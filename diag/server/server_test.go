@@ -226,12 +226,8 @@ func TestBadFrames(t *testing.T) {
 	c.Write(inspect[:len(inspect)-1])
 	c.Close()
 	close(wait)
-	for c := l.connect(); ; {
-		if got := code(t, c, inspect); got != codes.OK {
-			t.Errorf("%v", got)
-		}
-		c.Close()
-		break
+	if got := code(t, l.connect(), inspect); got != codes.OK {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -66,7 +66,7 @@ func TestDialRefused(t *testing.T) {
 	}{
 		"nobody there":   {func(net.Conn) {}, ErrNoPort},
 		"half an answer": {func(c net.Conn) { io.WriteString(c, "OK 10") }, ErrNoPort},
-		"no answer":      {func(c net.Conn) { time.Sleep(time.Second) }, ErrHandshake},
+		"no answer":      {func(net.Conn) { time.Sleep(time.Second) }, ErrHandshake},
 		"other words":    {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400\r\n\r\n") }, ErrHandshake},
 		"an endless line": {func(c net.Conn) {
 			for range 100 {

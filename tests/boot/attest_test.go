@@ -30,7 +30,9 @@ func TestAttest(t *testing.T) {
 					t.Errorf("a line does not say that it is emulated: %q", line)
 				}
 			}
-			var result struct{ Claim struct{ EK, AK, Config [32]byte } }
+			var result struct {
+				Claim struct{ EK, AK, Config [32]byte }
+			}
 			if err := json.Unmarshal([]byte(keelTool(t, handoff.OutcomePoweroff, append(right, "--json")...)), &result); err != nil {
 				t.Fatal(err)
 			}
