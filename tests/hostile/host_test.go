@@ -1,10 +1,12 @@
 package hostile
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"keel/boot/handoff"
+	"keel/boot/qemu/vsock"
 	"keel/paravisor/config"
 )
 
@@ -73,9 +75,9 @@ func TestHost(t *testing.T) {
 		{"no kernel", drop(t, handoff.FileKernel), handoff.OutcomeBadKernel, "kernel"},
 		{"another kernel", swap(t, handoff.FileKernel, strings.Repeat("noise", 9999)), handoff.OutcomeBadKernel, "kernel"},
 		{"kernel cut short", swap(t, handoff.FileKernel, string(good.vmlinux()[:5000])), handoff.OutcomeBadKernel, "kernel"},
-		{"VM smaller than its guest", []string{"--qemu-arg", "-m", "--qemu-arg", "100M"}, handoff.OutcomeTooLittleMemory, "memory"},
-		{"VM hardly larger than its guest", []string{"--qemu-arg", "-m", "--qemu-arg", "144M"}, handoff.OutcomeTooLittleMemory, "memory"},
-		{"VM of no use", []string{"--qemu-arg", "-m", "--qemu-arg", "24M"}, handoff.OutcomeHostRefused, "memory"},
+		{"VM smaller than its guest", memory(100), handoff.OutcomeTooLittleMemory, "memory"},
+		{"VM hardly larger than its guest", memory(144), handoff.OutcomeTooLittleMemory, "memory"},
+		{"VM of no use", memory(24), handoff.OutcomeHostRefused, "memory"},
 		{"no SVM", []string{"--qemu-arg", "-cpu", "--qemu-arg", "max,-svm"}, handoff.OutcomeHostRefused, "svm"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,4 +85,18 @@ func TestHost(t *testing.T) {
 			refuse(t, tt.want, tt.says, append([]string{"--kernel", kernel}, tt.flags...)...)
 		})
 	}
+}
+
+// memory gives the VM another size, in MiB: QEMU wants its memory's backend to agree.
+func memory(mib uint64) []string {
+	args := []string{"-m", fmt.Sprintf("%dM", mib)}
+	for _, a := range vsock.MemoryArgs(mib << 20) {
+		// The launcher's own backend stays beside this one, and takes nothing.
+		args = append(args, strings.NewReplacer("id=ram", "id=other", "memory-backend=ram", "memory-backend=other").Replace(a))
+	}
+	var flags []string
+	for _, a := range args {
+		flags = append(flags, "--qemu-arg", a)
+	}
+	return flags
 }
