@@ -37,7 +37,8 @@ Exit codes:
   13  ended by the user or by a signal
   14  the VM ended without a word
   15  disk image missing, locked or malformed
-  16  TPM state missing, damaged, sealed with another key or of another VM`
+  16  TPM state missing, damaged, sealed with another key or of another VM, or its key
+      is not released`
 
 // runFlags are the flags of "keel run" that are not qemu.Options as they
 // stand.
@@ -87,7 +88,9 @@ func runCommand() *cobra.Command {
 	s.StringVar(&f.tpm.front, "tpm", "", "TPM of the guest: off, auto (crb), crb or tis (default off, with --tpm-state auto)")
 	s.StringVar(&f.tpm.state, "tpm-state", "", "disk, a file of 4 MiB or more, that keeps the TPM's state; without one it is new each time")
 	s.StringVar(&f.tpm.key, "tpm-key", "", "file with the key that seals the state (default FILE.key, made for an empty state)")
-	s.StringVar(&f.tpm.seal, "tpm-seal", sealHostKey, "what seals the state: host-key, or with isolation hardware: a key that the TEE derives for this image")
+	s.StringVar(&f.tpm.seal, "tpm-seal", sealHostKey, "what seals the state: host-key, or with isolation hardware: a key that the TEE derives for this image, or released: a key that a key server releases")
+	s.StringVar(&f.tpm.server, "key-server", "", "with --tpm-seal released: address of the key server, HOST:PORT or the path of a Unix socket")
+	s.StringVar(&f.tpm.serverKey, "key-server-key", "", "with --tpm-seal released: the key server's public key, 64 hexadecimal digits or a file with them")
 	s.BoolVar(&f.tpm.reset, "tpm-state-reset", false, "give the TPM's state up and make a new TPM; also makes a missing file")
 	s.StringVar(&f.Name, "name", "keel", "name of the VM")
 	s.StringVar(&f.accel, "accel", "auto", "auto, kvm or tcg; auto picks kvm only where nesting works")

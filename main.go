@@ -45,7 +45,7 @@ func execute(ctx context.Context, args []string) error {
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCommand(), imageCommand(), stateCommand(), psCommand(), inspectCommand(), attestCommand(attestVM), versionCommand())
+	root.AddCommand(runCommand(), imageCommand(), stateCommand(), psCommand(), inspectCommand(), attestCommand(attestVM), keyserverCommand(), versionCommand())
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !ran {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"keel/boot/handoff"
 	"keel/boot/qemu"
@@ -18,6 +21,7 @@ import (
 type tpmFlags struct {
 	front, state, key string
 	seal              string
+	server, serverKey string // address and public key of the key server
 	reset             bool
 }
 
@@ -25,6 +29,7 @@ type tpmFlags struct {
 const (
 	sealHostKey  = "host-key"
 	sealHardware = "hardware"
+	sealReleased = "released"
 )
 
 // The values of --tpm.
@@ -50,7 +55,7 @@ func (f *runFlags) loadTPM(isolation config.Isolation) (*config.TPM, error) {
 			t.front = tpmAuto
 		}
 	}
-	c := &config.TPM{Reset: t.reset, Hardware: t.seal == sealHardware}
+	c := &config.TPM{Reset: t.reset}
 	switch t.front {
 	case tpmAuto, tpmCRB:
 		c.Interface = config.TPMCRB
@@ -81,9 +86,16 @@ func (f *runFlags) loadTPM(isolation config.Isolation) (*config.TPM, error) {
 	if err := t.prepare(state); err != nil {
 		return nil, err
 	}
-	if c.Hardware {
-		err = t.lookAt(state)
-	} else {
+	switch t.seal {
+	case sealHardware:
+		c.Seal, err = config.SealHardware, t.lookAt(state)
+	case sealReleased:
+		if c.Seal, err = config.SealReleased, t.lookAt(state); err == nil {
+			c.KeyServer, err = readPublicKey(t.serverKey)
+		}
+		f.KeyServer = t.server
+	default:
+		c.Seal = config.SealHostKey
 		c.Key, err = t.open(state)
 	}
 	if err != nil {
@@ -95,19 +107,62 @@ func (f *runFlags) loadTPM(isolation config.Isolation) (*config.TPM, error) {
 
 // checkSeal refuses ways of sealing that cannot be.
 func (t *tpmFlags) checkSeal(isolation config.Isolation) error {
+	hasServer := t.server != "" || t.serverKey != ""
 	switch {
+	case hasServer && t.seal != sealReleased:
+		return usage("a key server that is asked for nothing", "add --tpm-seal released, or leave --key-server and --key-server-key out")
 	case t.seal == "" || t.seal == sealHostKey:
 		return nil
-	case t.seal != sealHardware:
-		return usage(fmt.Sprintf("--tpm-seal %q is unknown", t.seal), "use host-key or hardware")
+	case t.seal != sealHardware && t.seal != sealReleased:
+		return usage(fmt.Sprintf("--tpm-seal %q is unknown", t.seal), "use host-key, hardware or released")
 	case t.state == "":
-		return usage("--tpm-seal hardware without a state", "name the state's file with --tpm-state")
+		return usage("--tpm-seal "+t.seal+" without a state", "name the state's file with --tpm-state")
 	case t.key != "":
-		return usage("--tpm-seal hardware leaves no use for a key of the host's", "leave --tpm-key out")
-	case isolation != config.IsolationSNP:
-		return usage("--tpm-seal hardware without a TEE that derives keys", "use --isolation snp, or --tpm-seal host-key")
+		return usage("--tpm-seal "+t.seal+" leaves no use for a key of the host's", "leave --tpm-key out")
+	case isolation == config.IsolationNone:
+		return usage("--tpm-seal "+t.seal+" without a TEE", "add --isolation snp, or use --tpm-seal host-key")
+	case t.seal == sealHardware && isolation != config.IsolationSNP:
+		return usage("--tpm-seal hardware without a TEE that derives keys", "use --isolation snp, or --tpm-seal released or host-key")
+	case t.seal == sealHardware:
+		return nil
+	case t.server == "" || t.serverKey == "":
+		return usage("--tpm-seal released without a key server", "give its address with --key-server and its public key with --key-server-key")
 	}
-	return nil
+	_, _, err := handoff.ParseKeyServer(t.server)
+	return err
+}
+
+// readPublicKey reads a key server's public key: hexadecimal digits, or a file with them.
+func readPublicKey(s string) ([]byte, error) {
+	digits := s
+	if len(s) != 2*config.KeySize || !isHex(s) {
+		const most = 1 << 10 // bytes
+		f, err := os.Open(s)
+		if err != nil {
+			return nil, badPublicKey(err)
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, most))
+		if err != nil {
+			return nil, badPublicKey(err)
+		}
+		digits = strings.TrimSpace(string(b))
+	}
+	key, err := hex.DecodeString(digits)
+	if err != nil || len(key) != config.KeySize {
+		return nil, badPublicKey(fmt.Errorf("it has not %d hexadecimal digits", 2*config.KeySize))
+	}
+	return key, nil
+}
+
+// isHex tells whether a text has hexadecimal digits alone.
+func isHex(s string) bool {
+	_, err := hex.DecodeString(s)
+	return err == nil
+}
+
+func badPublicKey(err error) error {
+	return &handoff.Failure{Outcome: handoff.OutcomeUsage, Cause: "--key-server-key", Err: err, Remedy: "give what 'keel keyserver keygen' printed, or a file that has it"}
 }
 
 // lookAt checks a state disk whose key the host has not got.

@@ -22,6 +22,7 @@ func TestTPMFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
+	public := strings.Repeat("7a", config.KeySize)
 	wrong := file(t, "wrong", strings.Repeat("11", gueststate.KeyBytes))
 	short := file(t, "short", "12ab")
 	empty, small := filepath.Join(dir, "empty"), filepath.Join(dir, "small")
@@ -60,6 +61,18 @@ func TestTPMFlags(t *testing.T) {
 		"by a TEE, no state":      {flags: tpmFlags{front: "crb", seal: sealHardware}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
 		"by a TEE, there is none": {flags: tpmFlags{state: used, seal: sealHardware}, want: handoff.OutcomeUsage},
 		"TDX derives no key":      {flags: tpmFlags{state: used, seal: sealHardware}, isolation: config.IsolationTDX, want: handoff.OutcomeUsage},
+		"released":                {flags: tpmFlags{state: used, seal: sealReleased, server: "host:1", serverKey: public}, isolation: config.IsolationSNP, hidden: 1},
+		"released, key in file":   {flags: tpmFlags{state: used, seal: sealReleased, server: "/run/keys", serverKey: file(t, "public", public+"\n")}, isolation: config.IsolationTDX, hidden: 1},
+		"released, no TEE":        {flags: tpmFlags{state: used, seal: sealReleased, server: "host:1", serverKey: public}, want: handoff.OutcomeUsage},
+		"released, no state":      {flags: tpmFlags{front: "crb", seal: sealReleased, server: "host:1", serverKey: public}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
+		"released, own key":       {flags: tpmFlags{state: used, key: key, seal: sealReleased, server: "host:1", serverKey: public}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
+		"released, no server":     {flags: tpmFlags{state: used, seal: sealReleased, serverKey: public}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
+		"released, no server key": {flags: tpmFlags{state: used, seal: sealReleased, server: "host:1"}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
+		"released, bad address":   {flags: tpmFlags{state: used, seal: sealReleased, server: "host", serverKey: public}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
+		"released, short key":     {flags: tpmFlags{state: used, seal: sealReleased, server: "host:1", serverKey: short}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
+		"released, no such file":  {flags: tpmFlags{state: used, seal: sealReleased, server: "host:1", serverKey: filepath.Join(dir, "absent")}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
+		"released, small state":   {flags: tpmFlags{state: small, seal: sealReleased, server: "host:1", serverKey: public}, isolation: config.IsolationSNP, want: handoff.OutcomeBadState},
+		"server, not asked":       {flags: tpmFlags{state: used, key: key, server: "host:1"}, isolation: config.IsolationSNP, want: handoff.OutcomeUsage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := runFlags{tpm: tt.flags}
@@ -73,7 +86,7 @@ func TestTPMFlags(t *testing.T) {
 			if err != nil || (c == nil) != tt.off || f.TPM == tt.off || len(f.Disks) != tt.hidden {
 				t.Fatalf("%+v, TPM %t, %d disks, %v", c, f.TPM, len(f.Disks), err)
 			}
-			if tt.hidden > 0 && (!f.Disks[0].Hidden || len(c.Key) != gueststate.KeyBytes && !c.Hardware || len(configDisks(f.Disks)) != 0) {
+			if tt.hidden > 0 && (!f.Disks[0].Hidden || (len(c.Key) == gueststate.KeyBytes) != (c.Seal == config.SealHostKey) || (len(c.KeyServer) == config.KeySize) != (c.Seal == config.SealReleased) || f.KeyServer != tt.flags.server || len(configDisks(f.Disks)) != 0) {
 				t.Errorf("%+v with a key of %d bytes", f.Disks[0], len(c.Key))
 			}
 		})

@@ -8,6 +8,9 @@ import (
 	"slices"
 
 	"keel/diag/attest/claims"
+	"keel/hcl"
+	"keel/paravisor/config"
+	"keel/paravisor/keyrelease"
 	"keel/vtpm/identity"
 )
 
@@ -72,13 +75,24 @@ func (k *keel) attest(_ context.Context, nonce []byte) ([]byte, error) {
 	// The TPM's own identity is that of the VM: its seeds are in the sealed state.
 	instance := sha256.Sum256(append([]byte("keel instance "), keys.endorsement[:]...))
 	claim.Instance = [16]byte(instance[:])
+	return vouch(k.tee, &claim)
+}
+
+// attestRelease answers a key server's nonce. There is no TPM yet; its place has what no
+// other claim of Keel has.
+func attestRelease(tee hcl.Attester, c *config.Config, nonce []byte) ([]byte, error) {
+	return vouch(tee, &claims.Claim{Nonce: slices.Clone(nonce), Config: sha256.Sum256(c.Canonical()), Instance: keyrelease.Instance})
+}
+
+// vouch has the TEE vouch for a claim, and returns both as evidence.
+func vouch(tee hcl.Attester, claim *claims.Claim) ([]byte, error) {
 	b, err := claim.Marshal()
 	if err != nil {
 		return nil, err
 	}
-	e := claims.Evidence{Kind: k.tee.Kind(), Claim: b}
-	if e.Report, e.Certificates, err = k.tee.Evidence(claims.ReportData(b)); err != nil {
-		return nil, fmt.Errorf("evidence of %s: %w", k.tee.Kind(), err)
+	e := claims.Evidence{Kind: tee.Kind(), Claim: b}
+	if e.Report, e.Certificates, err = tee.Evidence(claims.ReportData(b)); err != nil {
+		return nil, fmt.Errorf("evidence of %s: %w", tee.Kind(), err)
 	}
 	return e.Marshal()
 }

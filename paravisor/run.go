@@ -32,6 +32,9 @@ type Environment struct {
 	// Attester returns the signature of the TEE that the configuration asks for. It is
 	// called with isolation only.
 	Attester func(c *config.Config) (hcl.Attester, error)
+	// DialKeyServer connects with the key server that a configuration with SealReleased
+	// counts on; nil where there is no way to one. The connection need not be trusted.
+	DialKeyServer func(ctx context.Context) (net.Conn, error)
 	// Devices gives access to what the host assigned, and lets that reach the
 	// guest's memory unless it is nil. It is called when the guest has disks.
 	Devices func(memory *guestmem.Memory) (Devices, error)
@@ -175,7 +178,7 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 			return nil, err
 		}
 	}
-	tpm, err := openTPM(c, k.tee, ctls, env.Log)
+	tpm, err := openTPM(c, k.tee, env.DialKeyServer, ctls, env.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ type front interface {
 
 // openTPM starts the TPM that the configuration asks for, nil for none. Its state is on a
 // disk of its own, which the guest never sees.
-func openTPM(c *config.Config, tee hcl.Attester, ctls *controllers, log *slog.Logger) (*tpm, error) {
+func openTPM(c *config.Config, tee hcl.Attester, dial dialer, ctls *controllers, log *slog.Logger) (*tpm, error) {
 	if c.TPM == nil {
 		if err := os.Remove(tpmPacked); err != nil { // it would take memory for nothing
 			log.Warn("the TPM's worker is in the way", "error", err)
@@ -82,7 +82,7 @@ func openTPM(c *config.Config, tee hcl.Attester, ctls *controllers, log *slog.Lo
 	defer cancel()
 	var backing vtpm.Store = &memoryStore{}
 	if c.TPM.StateSerial != "" {
-		store, err := openState(ctx, c, tee, ctls, log)
+		store, err := openState(ctx, c, tee, dial, ctls, log)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +139,7 @@ func unpack(packed, program string) error {
 }
 
 // openState opens the disk that keeps the TPM's state.
-func openState(ctx context.Context, c *config.Config, tee hcl.Attester, ctls *controllers, log *slog.Logger) (*gueststate.Store, error) {
+func openState(ctx context.Context, c *config.Config, tee hcl.Attester, dial dialer, ctls *controllers, log *slog.Logger) (*gueststate.Store, error) {
 	found, err := ctls.wait(ctx, []string{c.TPM.StateSerial})
 	if err != nil {
 		return nil, badState("the disk for the TPM's state is not there", err)
@@ -148,9 +148,9 @@ func openState(ctx context.Context, c *config.Config, tee hcl.Attester, ctls *co
 	if len(namespaces) == 0 {
 		return nil, badState("the disk for the TPM's state has no namespace that can be used", nil)
 	}
-	provider, err := stateKey(c, tee)
+	provider, err := stateKey(ctx, c, tee, dial)
 	if err != nil {
-		return nil, badState("the key of the TPM's state is of no use", err)
+		return nil, err
 	}
 	store, err := gueststate.Open(namespaces[0], gueststate.Options{VM: c.GuestName, Provider: provider, Reset: c.TPM.Reset})
 	if err != nil {
@@ -158,18 +158,6 @@ func openState(ctx context.Context, c *config.Config, tee hcl.Attester, ctls *co
 	}
 	log.Info("the TPM's state", "report", store.Report().String())
 	return store, nil
-}
-
-// stateKey returns what seals the TPM's state.
-func stateKey(c *config.Config, tee hcl.Attester) (gueststate.Provider, error) {
-	if !c.TPM.Hardware {
-		return gueststate.HostKey(c.TPM.Key)
-	}
-	key, err := tee.SealingKey()
-	if err != nil {
-		return nil, err
-	}
-	return gueststate.TEEKey(tee.Kind(), tee.Emulated(), key[:])
 }
 
 func badState(cause string, err error) error {

@@ -17,6 +17,11 @@ const (
 	PortControl = "keel.control" // Events towards the host, Commands towards Keel; one JSON object a line
 )
 
+// PortKeyServer is the vsock port of the host (VMADDR_CID_HOST) on which the launcher
+// connects Keel with the key server of the VM (paravisor/keyrelease). What comes from it is
+// untrusted: the protocol knows the server by its signature.
+const PortKeyServer = 1025
+
 // FileManifest is a file of VTL2's root that lists Keel's programs there with their
 // digests. It comes with the image.
 const FileManifest = "etc/keel"

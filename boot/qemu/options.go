@@ -86,6 +86,9 @@ type Options struct {
 
 	Disks []Disk // named by NameDisks
 	TPM   bool   // the guest has one; its state is on a hidden disk
+	// KeyServer is the address, as handoff.ParseKeyServer takes it, to which connections of
+	// the VM to handoff.PortKeyServer go; empty refuses them.
+	KeyServer string
 	// DiskConfig says a disk in the words of the configuration.
 	DiskConfig func(*Disk) ([]byte, error)
 

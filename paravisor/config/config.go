@@ -102,9 +102,36 @@ type TPM struct {
 	// StateSerial is the serial number of the NVMe controller that keeps the state.
 	// Empty: the TPM is new at every power-on.
 	StateSerial string
-	Key         []byte // KeySize bytes that seal the state; none without a controller
-	Hardware    bool   // a key of the TEE seals the state instead
+	Seal        Seal   // what seals the state; SealNone without a controller
+	Key         []byte // KeySize bytes with SealHostKey
+	KeyServer   []byte // Ed25519 public key of KeySize bytes with SealReleased
 	Reset       bool   // give up the state that there is
+}
+
+// Seal is whose key seals the TPM's state.
+type Seal int
+
+// The policies. What the host could read comes first.
+const (
+	SealNone     Seal = iota // there is no state
+	SealHostKey              // the host's, in the configuration
+	SealHardware             // one that the TEE derives for this image
+	SealReleased             // one that a key server releases against evidence
+)
+
+// String returns the name that options use.
+func (s Seal) String() string {
+	switch s {
+	case SealNone:
+		return "none"
+	case SealHostKey:
+		return "host-key"
+	case SealHardware:
+		return "hardware"
+	case SealReleased:
+		return "released"
+	}
+	return "unknown"
 }
 
 // TPMInterface is how the guest talks to its TPM.

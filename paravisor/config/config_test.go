@@ -28,7 +28,7 @@ func good() *Config {
 			{Serials: []string{"a", "b"}, LUN: 1, Chunk: 64 << 10},
 			{Serials: []string{"disc"}, Front: FrontStorVSC, ReadOnly: true, DVD: true},
 		},
-		TPM:       &TPM{Interface: TPMTIS, StateSerial: "state", Key: make([]byte, KeySize), Reset: true},
+		TPM:       &TPM{Interface: TPMTIS, StateSerial: "state", Seal: SealHostKey, Key: make([]byte, KeySize), Reset: true},
 		Isolation: IsolationSNP, LaunchDigest: make([]byte, DigestSize),
 		Oracle: true,
 	}
@@ -67,6 +67,9 @@ func TestCanonical(t *testing.T) {
 		"isolation":    {func(c *Config) { c.Isolation = IsolationNone }, true},
 		"no TPM":       {func(c *Config) { c.TPM = nil }, true},
 		"interface":    {func(c *Config) { c.TPM.Interface = TPMCRB }, true},
+		"no state":     {func(c *Config) { c.TPM.StateSerial, c.TPM.Seal = "", SealNone }, true},
+		"hardware":     {func(c *Config) { c.TPM.Seal = SealHardware }, true},
+		"released":     {func(c *Config) { c.TPM.Seal = SealReleased }, true},
 		"command line": {func(c *Config) { c.CommandLine = "" }, false},
 		"kernel":       {func(c *Config) { c.KernelSize++ }, false},
 		"serial":       {func(c *Config) { c.Disks[0].Serials[0] = "other" }, false},
@@ -79,6 +82,25 @@ func TestCanonical(t *testing.T) {
 		if same := string(c.Canonical()) == string(good().Canonical()); same == tc.seen {
 			t.Errorf("%s: %q", name, c.Canonical())
 		}
+	}
+}
+
+// TestKeyServer changes the server of a released key, which the guest's evidence must show.
+func TestKeyServer(t *testing.T) {
+	released := func(first byte) *Config {
+		c := good()
+		c.TPM.Seal, c.TPM.Key, c.TPM.KeyServer = SealReleased, nil, append([]byte{first}, make([]byte, KeySize-1)...)
+		return c
+	}
+	if string(released(1).Canonical()) == string(released(2).Canonical()) {
+		t.Error("the key server's key is not measured")
+	}
+	data, err := Marshal(released(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Parse(data, Release()); err != nil || !reflect.DeepEqual(got, released(1)) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
@@ -175,8 +197,26 @@ func TestRefusedValues(t *testing.T) {
 		{"state on a disk", func(c *Config) { c.TPM.StateSerial = "b" }, handoff.OutcomeBadConfig, `"b"`},
 		{"long state serial", func(c *Config) { c.TPM.StateSerial = strings.Repeat("s", 21) }, handoff.OutcomeBadConfig, "stateSerial"},
 		{"short key", func(c *Config) { c.TPM.Key = c.TPM.Key[1:] }, handoff.OutcomeBadConfig, "31 bytes"},
-		{"key without state", func(c *Config) { c.TPM.StateSerial, c.TPM.Reset = "", false }, handoff.OutcomeBadConfig, "32 bytes"},
-		{"reset without state", func(c *Config) { c.TPM.StateSerial, c.TPM.Key = "", nil }, handoff.OutcomeBadConfig, "0 bytes"},
+		{"seal without state", func(c *Config) { c.TPM.StateSerial, c.TPM.Reset = "", false }, handoff.OutcomeBadConfig, "seal host-key"},
+		{"key without state", func(c *Config) { c.TPM.StateSerial, c.TPM.Seal, c.TPM.Reset = "", SealNone, false }, handoff.OutcomeBadConfig, "32 bytes"},
+		{"reset without state", func(c *Config) { c.TPM.StateSerial, c.TPM.Seal, c.TPM.Key = "", SealNone, nil }, handoff.OutcomeBadConfig, "resetState"},
+		{"state without seal", func(c *Config) { c.TPM.Seal = SealNone }, handoff.OutcomeBadConfig, `stateSerial "state"`},
+		{"nameless seal", func(c *Config) { c.TPM.Seal = 9 }, handoff.OutcomeBadConfig, "seal"},
+		{"two seals", func(c *Config) { c.TPM.Seal = SealHardware }, handoff.OutcomeBadConfig, "hostKey of 32 bytes"},
+		{"TEE's key without TEE", func(c *Config) {
+			c.Isolation, c.LaunchDigest, c.Oracle = IsolationNone, nil, false
+			c.TPM.Seal, c.TPM.Key = SealHardware, nil
+		}, handoff.OutcomeBadConfig, "without a TEE"},
+		{"TEE's key with TDX", func(c *Config) {
+			c.Isolation, c.TPM.Seal, c.TPM.Key = IsolationTDX, SealHardware, nil
+		}, handoff.OutcomeBadConfig, "derives no keys"},
+		{"released without TEE", func(c *Config) {
+			c.Isolation, c.LaunchDigest, c.Oracle = IsolationNone, nil, false
+			c.TPM.Seal, c.TPM.Key, c.TPM.KeyServer = SealReleased, nil, make([]byte, KeySize)
+		}, handoff.OutcomeBadConfig, "without a TEE"},
+		{"released by nobody", func(c *Config) { c.TPM.Seal, c.TPM.Key = SealReleased, nil }, handoff.OutcomeBadConfig, "keyServerKey of 0 bytes"},
+		{"short server key", func(c *Config) { c.TPM.Seal, c.TPM.Key, c.TPM.KeyServer = SealReleased, nil, make([]byte, 31) }, handoff.OutcomeBadConfig, "31 bytes"},
+		{"server and host key", func(c *Config) { c.TPM.KeyServer = make([]byte, KeySize) }, handoff.OutcomeBadConfig, "keyServerKey of 32 bytes"},
 		{"many disks", func(c *Config) { c.Disks = make([]Disk, 129) }, handoff.OutcomeBadConfig, "129 disks"},
 	}
 	for _, tc := range cases {

@@ -54,6 +54,13 @@ func TEEKey(kind string, emulated bool, key []byte) (Provider, error) {
 	return newOne(kind, key)
 }
 
+// ReleasedKeyName is the name of the provider that ReleasedKey returns.
+const ReleasedKeyName = "released"
+
+// ReleasedKey returns the provider of a key that a key server released against evidence of
+// this VM. It hides the state from the host, as far as the server's policy does.
+func ReleasedKey(key []byte) (Provider, error) { return newOne(ReleasedKeyName, key) }
+
 func newOne(name string, key []byte) (Provider, error) {
 	if len(key) != KeyBytes || zero(key) {
 		return nil, fmt.Errorf("%w: a key has %d bytes and is not all zero", errNoKey, KeyBytes)

@@ -85,6 +85,8 @@ var rooms = []room{
 		imports: []string{"paravisor/config/configpb"},
 	},
 	{rank: 0, packages: []string{"diag/attest/claims"}},
+	{rank: 6, packages: []string{"paravisor/keyrelease"}, imports: []string{"diag/attest/claims"}, narrow: true},
+	{rank: 6, packages: []string{"diag/keyserver"}, imports: []string{"diag/attest", "diag/attest/claims", "paravisor/keyrelease"}, narrow: true},
 	{rank: 6, packages: []string{"diag/attest"}, imports: []string{"diag/*", "diag/attest/claims"}, narrow: true},
 	{rank: 6, packages: []string{"diag/diagpb", "diag/vsock", "diag/server", "diag/client"}, imports: []string{"diag/*"}},
 	{rank: 7, packages: []string{"initramfs/pvinit"}, imports: []string{"hcl/sys"}, narrow: true},

@@ -78,6 +78,62 @@ func (Isolation) EnumDescriptor() ([]byte, []int) {
 	return file_config_proto_rawDescGZIP(), []int{0}
 }
 
+// StateSeal is the policy for the TPM's state: whose key seals it.
+type StateSeal int32
+
+const (
+	StateSeal_STATE_SEAL_UNSPECIFIED StateSeal = 0 // none
+	StateSeal_STATE_SEAL_NONE        StateSeal = 1 // there is no state
+	StateSeal_STATE_SEAL_HOST_KEY    StateSeal = 2 // host_key
+	StateSeal_STATE_SEAL_HARDWARE    StateSeal = 3 // a key that the TEE derives for this image
+	StateSeal_STATE_SEAL_RELEASED    StateSeal = 4 // a key that a key server releases against evidence
+)
+
+// Enum value maps for StateSeal.
+var (
+	StateSeal_name = map[int32]string{
+		0: "STATE_SEAL_UNSPECIFIED",
+		1: "STATE_SEAL_NONE",
+		2: "STATE_SEAL_HOST_KEY",
+		3: "STATE_SEAL_HARDWARE",
+		4: "STATE_SEAL_RELEASED",
+	}
+	StateSeal_value = map[string]int32{
+		"STATE_SEAL_UNSPECIFIED": 0,
+		"STATE_SEAL_NONE":        1,
+		"STATE_SEAL_HOST_KEY":    2,
+		"STATE_SEAL_HARDWARE":    3,
+		"STATE_SEAL_RELEASED":    4,
+	}
+)
+
+func (x StateSeal) Enum() *StateSeal {
+	p := new(StateSeal)
+	*p = x
+	return p
+}
+
+func (x StateSeal) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StateSeal) Descriptor() protoreflect.EnumDescriptor {
+	return file_config_proto_enumTypes[1].Descriptor()
+}
+
+func (StateSeal) Type() protoreflect.EnumType {
+	return &file_config_proto_enumTypes[1]
+}
+
+func (x StateSeal) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StateSeal.Descriptor instead.
+func (StateSeal) EnumDescriptor() ([]byte, []int) {
+	return file_config_proto_rawDescGZIP(), []int{1}
+}
+
 // TPMInterface is how the guest talks to its TPM.
 type TPMInterface int32
 
@@ -112,11 +168,11 @@ func (x TPMInterface) String() string {
 }
 
 func (TPMInterface) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[1].Descriptor()
+	return file_config_proto_enumTypes[2].Descriptor()
 }
 
 func (TPMInterface) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[1]
+	return &file_config_proto_enumTypes[2]
 }
 
 func (x TPMInterface) Number() protoreflect.EnumNumber {
@@ -125,7 +181,7 @@ func (x TPMInterface) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TPMInterface.Descriptor instead.
 func (TPMInterface) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{1}
+	return file_config_proto_rawDescGZIP(), []int{2}
 }
 
 // DiskFront is what a disk looks like to the guest.
@@ -162,11 +218,11 @@ func (x DiskFront) String() string {
 }
 
 func (DiskFront) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[2].Descriptor()
+	return file_config_proto_enumTypes[3].Descriptor()
 }
 
 func (DiskFront) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[2]
+	return &file_config_proto_enumTypes[3]
 }
 
 func (x DiskFront) Number() protoreflect.EnumNumber {
@@ -175,7 +231,7 @@ func (x DiskFront) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DiskFront.Descriptor instead.
 func (DiskFront) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{2}
+	return file_config_proto_rawDescGZIP(), []int{3}
 }
 
 type LogLevel int32
@@ -217,11 +273,11 @@ func (x LogLevel) String() string {
 }
 
 func (LogLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[3].Descriptor()
+	return file_config_proto_enumTypes[4].Descriptor()
 }
 
 func (LogLevel) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[3]
+	return &file_config_proto_enumTypes[4]
 }
 
 func (x LogLevel) Number() protoreflect.EnumNumber {
@@ -230,7 +286,7 @@ func (x LogLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LogLevel.Descriptor instead.
 func (LogLevel) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{3}
+	return file_config_proto_rawDescGZIP(), []int{4}
 }
 
 type ConsoleMode int32
@@ -269,11 +325,11 @@ func (x ConsoleMode) String() string {
 }
 
 func (ConsoleMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[4].Descriptor()
+	return file_config_proto_enumTypes[5].Descriptor()
 }
 
 func (ConsoleMode) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[4]
+	return &file_config_proto_enumTypes[5]
 }
 
 func (x ConsoleMode) Number() protoreflect.EnumNumber {
@@ -282,7 +338,7 @@ func (x ConsoleMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConsoleMode.Descriptor instead.
 func (ConsoleMode) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{4}
+	return file_config_proto_rawDescGZIP(), []int{5}
 }
 
 // Config describes one guest.
@@ -477,8 +533,11 @@ type TPM struct {
 	HostKey []byte `protobuf:"bytes,3,opt,name=host_key,json=hostKey,proto3" json:"host_key,omitempty"`
 	// Give up the state that there is.
 	ResetState bool `protobuf:"varint,4,opt,name=reset_state,json=resetState,proto3" json:"reset_state,omitempty"`
-	// Seal the state with a key of the TEE instead of host_key.
-	HardwareKey   bool `protobuf:"varint,5,opt,name=hardware_key,json=hardwareKey,proto3" json:"hardware_key,omitempty"`
+	// What seals the state.
+	Seal StateSeal `protobuf:"varint,6,opt,name=seal,proto3,enum=keel.config.v1.StateSeal" json:"seal,omitempty"`
+	// Ed25519 public key of 32 bytes of the server that releases the key, with
+	// STATE_SEAL_RELEASED.
+	KeyServerKey  []byte `protobuf:"bytes,7,opt,name=key_server_key,json=keyServerKey,proto3" json:"key_server_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -541,11 +600,18 @@ func (x *TPM) GetResetState() bool {
 	return false
 }
 
-func (x *TPM) GetHardwareKey() bool {
+func (x *TPM) GetSeal() StateSeal {
 	if x != nil {
-		return x.HardwareKey
+		return x.Seal
 	}
-	return false
+	return StateSeal_STATE_SEAL_UNSPECIFIED
+}
+
+func (x *TPM) GetKeyServerKey() []byte {
+	if x != nil {
+		return x.KeyServerKey
+	}
+	return nil
 }
 
 // Disk is one logical unit of the guest, over NVMe controllers that the host
@@ -667,14 +733,15 @@ const file_config_proto_rawDesc = "" +
 	"\x03tpm\x18\x0e \x01(\v2\x13.keel.config.v1.TPMR\x03tpm\x12\x16\n" +
 	"\x06oracle\x18\x10 \x01(\bR\x06oracle\x127\n" +
 	"\tisolation\x18\x11 \x01(\x0e2\x19.keel.config.v1.IsolationR\tisolation\x12#\n" +
-	"\rlaunch_digest\x18\x12 \x01(\fR\flaunchDigestJ\x04\b\x03\x10\x04J\x04\b\x0f\x10\x10\"\xc3\x01\n" +
+	"\rlaunch_digest\x18\x12 \x01(\fR\flaunchDigestJ\x04\b\x03\x10\x04J\x04\b\x0f\x10\x10\"\xfb\x01\n" +
 	"\x03TPM\x12:\n" +
 	"\tinterface\x18\x01 \x01(\x0e2\x1c.keel.config.v1.TPMInterfaceR\tinterface\x12!\n" +
 	"\fstate_serial\x18\x02 \x01(\tR\vstateSerial\x12\x19\n" +
 	"\bhost_key\x18\x03 \x01(\fR\ahostKey\x12\x1f\n" +
 	"\vreset_state\x18\x04 \x01(\bR\n" +
-	"resetState\x12!\n" +
-	"\fhardware_key\x18\x05 \x01(\bR\vhardwareKey\"\xb3\x01\n" +
+	"resetState\x12-\n" +
+	"\x04seal\x18\x06 \x01(\x0e2\x19.keel.config.v1.StateSealR\x04seal\x12$\n" +
+	"\x0ekey_server_key\x18\a \x01(\fR\fkeyServerKeyJ\x04\b\x05\x10\x06\"\xb3\x01\n" +
 	"\x04Disk\x12\x18\n" +
 	"\aserials\x18\x01 \x03(\tR\aserials\x12/\n" +
 	"\x05front\x18\x02 \x01(\x0e2\x19.keel.config.v1.DiskFrontR\x05front\x12\x10\n" +
@@ -687,7 +754,13 @@ const file_config_proto_rawDesc = "" +
 	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eISOLATION_NONE\x10\x01\x12\x11\n" +
 	"\rISOLATION_SNP\x10\x02\x12\x11\n" +
-	"\rISOLATION_TDX\x10\x03*[\n" +
+	"\rISOLATION_TDX\x10\x03*\x87\x01\n" +
+	"\tStateSeal\x12\x1a\n" +
+	"\x16STATE_SEAL_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fSTATE_SEAL_NONE\x10\x01\x12\x17\n" +
+	"\x13STATE_SEAL_HOST_KEY\x10\x02\x12\x17\n" +
+	"\x13STATE_SEAL_HARDWARE\x10\x03\x12\x17\n" +
+	"\x13STATE_SEAL_RELEASED\x10\x04*[\n" +
 	"\fTPMInterface\x12\x1d\n" +
 	"\x19TPM_INTERFACE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TPM_INTERFACE_CRB\x10\x01\x12\x15\n" +
@@ -720,31 +793,33 @@ func file_config_proto_rawDescGZIP() []byte {
 	return file_config_proto_rawDescData
 }
 
-var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_config_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_config_proto_goTypes = []any{
 	(Isolation)(0),    // 0: keel.config.v1.Isolation
-	(TPMInterface)(0), // 1: keel.config.v1.TPMInterface
-	(DiskFront)(0),    // 2: keel.config.v1.DiskFront
-	(LogLevel)(0),     // 3: keel.config.v1.LogLevel
-	(ConsoleMode)(0),  // 4: keel.config.v1.ConsoleMode
-	(*Config)(nil),    // 5: keel.config.v1.Config
-	(*TPM)(nil),       // 6: keel.config.v1.TPM
-	(*Disk)(nil),      // 7: keel.config.v1.Disk
+	(StateSeal)(0),    // 1: keel.config.v1.StateSeal
+	(TPMInterface)(0), // 2: keel.config.v1.TPMInterface
+	(DiskFront)(0),    // 3: keel.config.v1.DiskFront
+	(LogLevel)(0),     // 4: keel.config.v1.LogLevel
+	(ConsoleMode)(0),  // 5: keel.config.v1.ConsoleMode
+	(*Config)(nil),    // 6: keel.config.v1.Config
+	(*TPM)(nil),       // 7: keel.config.v1.TPM
+	(*Disk)(nil),      // 8: keel.config.v1.Disk
 }
 var file_config_proto_depIdxs = []int32{
-	3, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
-	4, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
-	7, // 2: keel.config.v1.Config.disks:type_name -> keel.config.v1.Disk
-	6, // 3: keel.config.v1.Config.tpm:type_name -> keel.config.v1.TPM
+	4, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
+	5, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
+	8, // 2: keel.config.v1.Config.disks:type_name -> keel.config.v1.Disk
+	7, // 3: keel.config.v1.Config.tpm:type_name -> keel.config.v1.TPM
 	0, // 4: keel.config.v1.Config.isolation:type_name -> keel.config.v1.Isolation
-	1, // 5: keel.config.v1.TPM.interface:type_name -> keel.config.v1.TPMInterface
-	2, // 6: keel.config.v1.Disk.front:type_name -> keel.config.v1.DiskFront
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	2, // 5: keel.config.v1.TPM.interface:type_name -> keel.config.v1.TPMInterface
+	1, // 6: keel.config.v1.TPM.seal:type_name -> keel.config.v1.StateSeal
+	3, // 7: keel.config.v1.Disk.front:type_name -> keel.config.v1.DiskFront
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_config_proto_init() }
@@ -757,7 +832,7 @@ func file_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_config_proto_rawDesc), len(file_config_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
