@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,22 +23,26 @@ const (
 
 // relay listens where connections of the VM to a port arrive.
 type relay struct {
-	listener net.Listener
-	to       string
-	slots    chan struct{}
-	busy     sync.WaitGroup
+	listener         net.Listener
+	network, address string
+	slots            chan struct{}
+	busy             sync.WaitGroup
 }
 
-// openRelay starts to carry connections of the VM whose vsock is at path to an address,
-// host:port of TCP or the path of a Unix socket.
+// openRelay starts to carry connections of the VM whose vsock is at path to an address
+// (handoff.ParseKeyServer).
 func openRelay(ctx context.Context, path string, port uint32, to string) (*relay, error) {
+	network, address, err := handoff.ParseKeyServer(to)
+	if err != nil {
+		return nil, err
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", fmt.Sprintf("%s_%d", path, port))
 	if err != nil {
 		return nil, &handoff.Failure{
 			Outcome: handoff.OutcomeHostRefused, Cause: "the VM cannot reach its key server", Err: err, Remedy: "use another, shorter --name",
 		}
 	}
-	r := &relay{listener: l, to: to, slots: make(chan struct{}, maxRelayed)}
+	r := &relay{listener: l, network: network, address: address, slots: make(chan struct{}, maxRelayed)}
 	go r.serve(ctx)
 	return r, nil
 }
@@ -65,11 +68,7 @@ func (r *relay) serve(ctx context.Context) {
 // carry connects a connection with the server, until one of the two ends it.
 func (r *relay) carry(ctx context.Context, vm net.Conn) {
 	defer vm.Close()
-	network := "tcp"
-	if strings.Contains(r.to, "/") {
-		network = "unix"
-	}
-	server, err := (&net.Dialer{Timeout: relayPatience}).DialContext(ctx, network, r.to)
+	server, err := (&net.Dialer{Timeout: relayPatience}).DialContext(ctx, r.network, r.address)
 	if err != nil {
 		return // the VM sees the end, and says that the server is absent
 	}

@@ -129,6 +129,13 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 			r.Warnings = append(r.Warnings, w)
 		}
 	}()
+	if o.KeyServer != "" {
+		keys, err := openRelay(ctx, vsock.path, handoff.PortKeyServer, o.KeyServer)
+		if err != nil {
+			return err
+		}
+		defer keys.close()
+	}
 	numbers.vsock = files.add(vsock.Peer())
 	s.vm = VM{Name: o.Name, PID: os.Getpid(), Since: time.Now().Round(0), VPs: o.VPs, Memory: o.Memory, Vsock: vsock.path}
 	args := arguments(machine{

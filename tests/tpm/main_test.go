@@ -38,6 +38,7 @@ type machine struct{ harness.Machine }
 var (
 	crbNewOne  = harness.Machine{Front: "crb", Kernel: "6.1", VPs: 1}
 	tisOldOne  = harness.Machine{Front: "tis", Kernel: "5.10", VPs: 1}
+	crbOldSNP  = harness.Machine{Front: "crb", Kernel: "5.10", VPs: 1, Isolation: "snp"}
 	tisTDX     = harness.Machine{Front: "tis", Kernel: "5.10", VPs: 1, Isolation: "tdx"}
 	crbSNP     = harness.Machine{Front: "crb", Kernel: "6.1", VPs: 4, Isolation: "snp"}
 	tisOldFour = harness.Machine{Front: "tis", Kernel: "5.10", VPs: 4}

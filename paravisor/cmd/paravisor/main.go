@@ -67,6 +67,7 @@ func run() handoff.Outcome {
 	if env.Files, err = fwcfg.Open(); err != nil {
 		return paravisor.Refuse(env, "the VM has no configuration device", err)
 	}
+	env.DialKeyServer = func(ctx context.Context) (net.Conn, error) { return vsock.DialHost(ctx, handoff.PortKeyServer) }
 	env.Attester = func(c *config.Config) (hcl.Attester, error) { return attester(c, env.Handoff.Debug()) }
 	env.Panic = env.Handoff.Debug() && asked(paravisor.PanicWord)
 	return paravisor.Run(context.Background(), env)
