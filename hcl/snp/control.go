@@ -38,7 +38,7 @@ func (vp *VP) checkControl(code uint64) {
 			s.CR4&cr4CET != 0 && s.CR0&cr0WP == 0 || s.CR0&cr0PG != 0 && s.EFER&eferLME != 0 && s.CR4&cr4PAE == 0
 	case snp.EXIT_CR4_WRITE_TRAP:
 		bad = s.CR4&^cr4Defined != 0 || s.CR4&cr4VMXE != 0 || s.EFER&eferLMA != 0 && s.CR4&cr4PAE == 0 ||
-			s.CR4&cr4CET != 0 && s.CR0&cr0WP == 0 || s.CR4&cr4OSXSAVE != 0 && !vp.hasXSave()
+			s.CR4&cr4CET != 0 && s.CR0&cr0WP == 0 || s.CR4&cr4OSXSAVE != 0 && !vp.cpuid.HasXSave()
 	case snp.EXIT_EFER_WRITE_TRAP:
 		bad, count = !vp.validEFER(s.EFER), countEFER
 	}
@@ -108,7 +108,7 @@ func (vp *VP) validMSR(index uint32, v uint64) bool {
 			return false
 		}
 	case msrXSS:
-		return v&^vp.supportedXSS() == 0
+		return v&^vp.cpuid.SupportedXSS() == 0
 	case msrPAT:
 		for ; v != 0; v >>= 8 {
 			if t := v & 0xff; t > 7 || t == 2 || t == 3 { // §7.8.1

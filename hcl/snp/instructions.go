@@ -1,6 +1,9 @@
 package snp
 
-import "keel/hcl/abi/snp"
+import (
+	"keel/hcl/abi/snp"
+	"keel/hcl/leaves"
+)
 
 // instruction executes what the guest may not execute itself and no layer above needs to
 // see. It returns false for an exit that is none of these.
@@ -8,7 +11,7 @@ func (vp *VP) instruction() bool {
 	r := &vp.area.Registers
 	switch vp.area.Exit.Code {
 	case snp.EXIT_CPUID:
-		a, b, c, d := vp.queryCPUID(uint32(r.RAX), uint32(r.RCX))
+		a, b, c, d := vp.cpuid.Query(uint32(r.RAX), uint32(r.RCX), leaves.State{CR4: vp.area.Special.CR4, XCR0: vp.area.XCR0, XSS: vp.area.XSS})
 		r.RAX, r.RBX, r.RCX, r.RDX = uint64(a), uint64(b), uint64(c), uint64(d)
 	case snp.EXIT_RDTSC, snp.EXIT_RDTSCP:
 		now := vp.hw.TSC(vp.index)
@@ -18,7 +21,7 @@ func (vp *VP) instruction() bool {
 		}
 	case snp.EXIT_XSETBV:
 		value := r.RDX<<32 | r.RAX&0xffffffff
-		if vp.area.CPL != 0 || uint32(r.RCX) != 0 || !vp.validXCR0(value) {
+		if vp.area.CPL != 0 || uint32(r.RCX) != 0 || !vp.cpuid.ValidXCR0(value, vp.area.Special.CR4) {
 			vp.p.stats.add(countXCR0)
 			vp.raiseGP()
 			return true

@@ -4,6 +4,7 @@ import (
 	"keel/hcl"
 	"keel/hcl/abi/snp"
 	"keel/hcl/abi/x86"
+	"keel/hcl/leaves"
 	"keel/hcl/snp/vmsa"
 )
 
@@ -65,7 +66,7 @@ func powerOn(config hcl.VPConfig) vmsa.SaveArea {
 		Features: features, VirtualTOM: virtualTOM,
 		VINTR: snp.VINTR_BUSY | snp.VINTR_GIF | snp.VINTR_NMI_ENABLE,
 	}
-	if e := lookup(config.CPUID, leafFeatures, 0); e != nil {
+	if e := leaves.Table(config.CPUID).Lookup(leaves.Features, 0); e != nil {
 		a.Registers.RDX = uint64(e.EAX) // family, model and stepping
 	}
 	return a

@@ -6,6 +6,7 @@ import (
 	"keel/hcl"
 	"keel/hcl/abi/snp"
 	"keel/hcl/abi/x86"
+	"keel/hcl/leaves"
 	"keel/hcl/snp/vmsa"
 )
 
@@ -19,7 +20,7 @@ type VP struct {
 	page  []byte
 	area  vmsa.SaveArea
 	power vmsa.SaveArea // at power-on
-	cpuid []hcl.CPUIDEntry
+	cpuid leaves.Table
 
 	window bool
 	answer answer

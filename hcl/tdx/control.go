@@ -114,7 +114,7 @@ func (vp *VP) moveCR4(v uint64) bool {
 	lacks := vp.p.cr4Owned() &^ cr4MCE
 	long := s.EFER&eferLMA != 0
 	switch {
-	case v&^cr4Defined != 0, v&lacks != 0, v&cr4CET != 0 && s.CR0&cr0WP == 0, v&cr4OSXSAVE != 0 && !vp.hasXSave():
+	case v&^cr4Defined != 0, v&lacks != 0, v&cr4CET != 0 && s.CR0&cr0WP == 0, v&cr4OSXSAVE != 0 && !vp.cpuid.HasXSave():
 		return false
 	case long && (v&cr4PAE == 0 || (v^s.CR4)&cr4LA57 != 0):
 		return false

@@ -1,6 +1,9 @@
 package tdx
 
-import "keel/hcl/abi/tdx"
+import (
+	"keel/hcl/abi/tdx"
+	"keel/hcl/leaves"
+)
 
 // instruction executes what the guest may not execute itself and no layer above needs to
 // see. It returns false for an exit that is none of these.
@@ -8,7 +11,7 @@ func (vp *VP) instruction(reason uint32) bool {
 	r := &vp.state.Registers
 	switch reason {
 	case tdx.EXIT_CPUID:
-		a, b, c, d := vp.queryCPUID(uint32(r.RAX), uint32(r.RCX))
+		a, b, c, d := vp.cpuid.Query(uint32(r.RAX), uint32(r.RCX), leaves.State{CR4: vp.cr4(), XCR0: vp.context.XCR0, XSS: vp.context.XSS})
 		r.RAX, r.RBX, r.RCX, r.RDX = uint64(a), uint64(b), uint64(c), uint64(d)
 	case tdx.EXIT_RDTSC, tdx.EXIT_RDTSCP:
 		now := vp.hw.TSC(vp.index)
@@ -18,7 +21,7 @@ func (vp *VP) instruction(reason uint32) bool {
 		}
 	case tdx.EXIT_XSETBV:
 		value := r.RDX<<32 | r.RAX&0xffffffff
-		if vp.cpl != 0 || uint32(r.RCX) != 0 || !vp.validXCR0(value) {
+		if vp.cpl != 0 || uint32(r.RCX) != 0 || !vp.cpuid.ValidXCR0(value, vp.cr4()) {
 			vp.p.stats.add(countXCR0)
 			vp.raiseGP()
 			return true

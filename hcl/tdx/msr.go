@@ -118,7 +118,7 @@ func (vp *VP) ownMSR(write bool) bool {
 	case write && index == msrEFER: // LMA is the processor's
 		vp.setEFER(value&^eferLMA | vp.efer()&eferLMA)
 		vp.nxe = value&eferNXE != 0
-	case write && value&^vp.supportedXSS() != 0:
+	case write && value&^vp.cpuid.SupportedXSS() != 0:
 		vp.raiseGP()
 		return true
 	case write:

@@ -6,6 +6,7 @@ import (
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/leaves"
 	"keel/hcl/tdx/l2"
 )
 
@@ -54,7 +55,7 @@ var cleared = [...]uint32{
 // Reset puts the VP into power-on state.
 func (vp *VP) Reset() error {
 	vp.state = l2.EnterState{Registers: hcl.Registers{RIP: resetRIP, RFLAGS: resetRFLAGS}}
-	if e := lookup(vp.cpuid, leafFeatures, 0); e != nil {
+	if e := vp.cpuid.Lookup(leaves.Features, 0); e != nil {
 		vp.state.Registers.RDX = uint64(e.EAX) // family, model and stepping
 	}
 	vp.context = l2.Context{DR6: resetDR6, XCR0: resetXCR0}

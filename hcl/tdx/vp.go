@@ -8,6 +8,7 @@ import (
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/leaves"
 	"keel/hcl/tdx/l2"
 )
 
@@ -18,7 +19,7 @@ type VP struct {
 	p     *Partition
 	hw    Hardware
 	index int
-	cpuid []hcl.CPUIDEntry
+	cpuid leaves.Table
 
 	stateGPA x86.GPA // of page
 	page     []byte  // L2_ENTER_GUEST_STATE
