@@ -117,13 +117,13 @@ func example() *results {
 func TestMarkdown(t *testing.T) {
 	text := example().markdown()
 	for _, want := range []string{
-		"| boot: monitor's start to userspace | 1 | 0.50 | 0.50 | 4000 | 8000 | 8000 | ms | ratio at most 0.7 | 8000 | 2.00 |",
+		"| boot: monitor's start to userspace | 1 | 0.50 | 0.50 | 4000 | 8000 | 8000 | ms | ratio at most 0.7 | 8000 | 8000 | 2.00 | 2.00 |",
 		"| boot: monitor's start to userspace | 2 | - | 0.50 | 4000 | - | 8000 | ms | ratio at most 0.7 |",
 		"| guest: serial_read | 1 | 0.50 | 0.50 | 40.0 | 80.0 | 80.0 | us |",
 		"| memory of VTL2, peak | 2 | - | 0.50 | 31.2 | - | 62.5 | MiB | at most 48 MiB |",
 		"| image file | any | 0.20 | 0.20 | 10.0 | 50.0 | 50.0 | MiB |",
-		"| pio | 9 | 9 | 9 | 9 |",
-		"of 15 runs in all:",
+		"| pio | 9 | 9 | 9 | 9 | 9 | 9 |",
+		"of 19 runs in all:",
 		"  qemu-on, 2 VP: 1 before userspace, 1 after.",
 		"  keel, 1 VP: 0 before userspace, 0 after.",
 		"`qemu -smp 1`",
@@ -138,10 +138,10 @@ func TestPlotIsWellFormed(t *testing.T) {
 	for name, r := range map[string]*results{"example": example(), "empty": {}} {
 		text := r.plot()
 		dots := reporttest.Dots(t, text)
-		// Three in the legend; three a row at 1 VP, two at 2; one a boot.
-		want := 3
+		// Four in the legend; four a row at 1 VP, three at 2; one a boot.
+		want := 4
 		if len(r.Samples) > 0 {
-			want += 3*3 + 3*2 + len(r.Samples)
+			want += 3*4 + 3*3 + len(r.Samples)
 		}
 		if dots != want {
 			t.Errorf("%s: %d dots, want %d", name, dots, want)

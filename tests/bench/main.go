@@ -104,11 +104,14 @@ func prepare(ctx context.Context, f flags, work string) (*bench, error) {
 	if b.keel, err = peerimage.Read(f.image); err != nil {
 		return nil, err
 	}
-	measured, err := boot.Measure(f.image, []string{config.IsolationSNP.String()}, false)
-	if err != nil {
-		return nil, err
+	b.digests = map[config.Isolation][]byte{}
+	for _, isolation := range isolations {
+		measured, err := boot.Measure(f.image, []string{isolation.String()}, false)
+		if err != nil {
+			return nil, err
+		}
+		b.digests[isolation] = measured[0].Digest[:]
 	}
-	b.digest = measured[0].Digest[:]
 	if f.vtl2 == "" {
 		if f.vtl2, err = kernelcfg.Build(ctx, kernelcfg.Release); err != nil {
 			return nil, err

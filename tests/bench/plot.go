@@ -27,6 +27,7 @@ const (
 	colourOn  = "#d55e00"
 	colourOwn = "#222222"
 	colourSNP = "#009e73"
+	colourTDX = "#cc79a7"
 	colourBad = "#f6efe9" // behind ratios above 1
 	colourAid = "#cccccc"
 )
@@ -77,8 +78,14 @@ func (r *results) plotRatios(c *report.Canvas, rows []row) (bottom float64) {
 				c.Dot(ratioX(m.keel/v.peer), y+v.dy, 4.5, v.colour, "")
 			}
 		}
-		if m.keel > 0 && m.snp > 0 {
-			c.Dot(ratioX(m.snp/m.keel), y, 4.5, colourSNP, "")
+		for _, v := range []struct {
+			isolated float64
+			colour   string
+			dy       float64
+		}{{m.snp, colourSNP, -1.5}, {m.tdx, colourTDX, 1.5}} {
+			if m.keel > 0 && v.isolated > 0 {
+				c.Dot(ratioX(v.isolated/m.keel), y+v.dy, 4.5, v.colour, "")
+			}
 		}
 		c.Text(plotRight+8, y+4, "start", "", fmt.Sprintf("Keel: %s %s", report.Number(m.keel), w.unit))
 	}
@@ -87,8 +94,10 @@ func (r *results) plotRatios(c *report.Canvas, rows []row) (bottom float64) {
 	c.Text(plotLeft+16, y, "start", "", "to kernel-irqchip=off")
 	c.Dot(plotLeft+166, y-4, 4.5, colourOn, "")
 	c.Text(plotLeft+176, y, "start", "", "to kernel-irqchip=on")
-	c.Dot(plotLeft-134, y-4, 4.5, colourSNP, "")
-	c.Text(plotLeft-124, y, "start", "", "snp to no isolation")
+	c.Dot(plotLeft-264, y-4, 4.5, colourSNP, "")
+	c.Text(plotLeft-254, y, "start", "", "snp,")
+	c.Dot(plotLeft-214, y-4, 4.5, colourTDX, "")
+	c.Text(plotLeft-204, y, "start", "", "tdx to no isolation")
 	c.Line(plotLeft+320, y-12, plotLeft+320, y+4, colourOwn, `stroke-width="2"`)
 	c.Text(plotLeft+328, y, "start", "", "budget")
 	return y
@@ -119,7 +128,7 @@ func (r *results) plotBoots(c *report.Canvas, top float64) {
 		c.Line(at(ms), top, at(ms), bottom, colourAid, "")
 		c.Text(at(ms), bottom+15, "middle", "", fmt.Sprintf("%.3g", ms/1000))
 	}
-	colours := map[string]string{keel: colourOwn, keelSNP: colourSNP, qemuOff: colourOff, qemuOn: colourOn}
+	colours := map[string]string{keel: colourOwn, keelSNP: colourSNP, keelTDX: colourTDX, qemuOff: colourOff, qemuOn: colourOn}
 	for i, s := range sides {
 		y := top + (float64(i)+0.5)*rowHeight
 		c.Text(plotLeft-10, y+4, "end", "", s.String())

@@ -31,6 +31,7 @@ type side struct {
 const (
 	keel    = "keel"
 	keelSNP = "keel-snp" // with --isolation snp
+	keelTDX = "keel-tdx" // with --isolation tdx
 	qemuOff = "qemu-off" // kernel-irqchip=off: interrupt controllers in user space, as Keel's
 	qemuOn  = "qemu-on"  // kernel-irqchip=on: in VTL2's kernel
 )
@@ -39,12 +40,15 @@ const (
 // one CPU only: a second startup IPI, which Linux always sends, reaches an AP that
 // runs already, stays pending, and keeps the AP's thread from sleeping with QEMU's
 // global lock held as soon as the AP halts.
-var sides = []side{{keel, 1}, {keelSNP, 1}, {qemuOff, 1}, {qemuOn, 1}, {keel, 2}, {keelSNP, 2}, {qemuOn, 2}}
+var sides = []side{{keel, 1}, {keelSNP, 1}, {keelTDX, 1}, {qemuOff, 1}, {qemuOn, 1}, {keel, 2}, {keelSNP, 2}, {keelTDX, 2}, {qemuOn, 2}}
 
 func (s side) String() string { return fmt.Sprintf("%s, %d VP", s.Monitor, s.VPs) }
 
 // irqchips lists QEMU's option for each monitor that is QEMU.
 var irqchips = map[string]string{qemuOff: "off", qemuOn: "on"}
+
+// isolations lists the isolation of each monitor that has some.
+var isolations = map[string]config.Isolation{keelSNP: config.IsolationSNP, keelTDX: config.IsolationTDX}
 
 // sample is what one boot measured. Times are milliseconds from the moment at
 // which PID 1 of VTL2 starts the monitor.
@@ -65,9 +69,9 @@ type bench struct {
 	kernelName     string // file name
 	keel           peerimage.Image
 	peer           peerimage.Image
-	digest         []byte // SNP launch digest of Keel's image
-	memory         uint64 // of the guest, bytes
-	vm             uint64 // of the VM, bytes; the same for all sides
+	digests        map[config.Isolation][]byte // launch digests of Keel's image
+	memory         uint64                      // of the guest, bytes
+	vm             uint64                      // of the VM, bytes; the same for all sides
 	timeout        time.Duration
 	accel          qemu.Accel // what auto meant, known after the first boot
 	work           string     // folder for scratch files
@@ -116,8 +120,8 @@ func (b *bench) options(s side, trace string) (*qemu.Options, error) {
 		GuestName: o.Name, VPs: s.VPs, Memory: b.memory, CommandLine: guest.Cmdline(s.VPs, guest.CheckBench),
 		KernelSize: uint64(len(b.kernel)), HasInitrd: true, InitrdSize: uint64(len(b.initrd)),
 	}
-	if s.Monitor == keelSNP {
-		c.Isolation, c.LaunchDigest = config.IsolationSNP, b.digest
+	if isolation, ok := isolations[s.Monitor]; ok {
+		c.Isolation, c.LaunchDigest = isolation, b.digests[isolation]
 	}
 	o.Config, err = config.Marshal(c)
 	return o, err

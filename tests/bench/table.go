@@ -57,11 +57,11 @@ func (r *results) figures(vps int) []string {
 }
 
 // medians are the middles of one row, 0 where nothing was measured.
-type medians struct{ keel, snp, off, on float64 }
+type medians struct{ keel, snp, tdx, off, on float64 }
 
 func (r *results) medians(w row) medians {
 	of := func(monitor string) float64 { return report.Median(r.of(side{monitor, w.vps}, w.get)) }
-	return medians{of(keel), of(keelSNP), of(qemuOff), of(qemuOn)}
+	return medians{of(keel), of(keelSNP), of(keelTDX), of(qemuOff), of(qemuOn)}
 }
 
 // markdown writes the results for people.
@@ -70,19 +70,19 @@ func (r *results) markdown() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("# Keel beside nested QEMU\n")
 	p("Written by `make bench`. Medians of %d rounds. A ratio is Keel's value over QEMU's: below 1, Keel is faster or smaller.\n", r.Rounds)
-	p("The last ratio is that of `--isolation snp`, on the emulated machine, to Keel without isolation.\n")
+	p("The last two ratios are those of `--isolation snp` and `tdx`, on the emulated machines, to Keel without isolation: at most 1.5 for the boot.\n")
 	p("Machine: %s, %d cores, %d MiB RAM, Linux %s, Debian %s. %s, accelerator %s. Date: %s.\n",
 		r.Machine.CPU, r.Machine.Cores, r.Machine.RAM/mebi, r.Machine.Kernel, r.Machine.Debian, r.QEMU, r.Accel, r.Date)
-	p("| Measure | VPs | Ratio to irqchip=off | Ratio to irqchip=on | Keel | QEMU, irqchip=off | QEMU, irqchip=on | Unit | Budget | Keel, snp | Ratio of snp |")
-	p("|---|---|---|---|---|---|---|---|---|---|---|")
+	p("| Measure | VPs | Ratio to irqchip=off | Ratio to irqchip=on | Keel | QEMU, irqchip=off | QEMU, irqchip=on | Unit | Budget | Keel, snp | Keel, tdx | Ratio of snp | Ratio of tdx |")
+	p("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, w := range r.rows() {
 		m := r.medians(w)
-		p("| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s |", w.name, w.vps, report.Ratio(m.keel, m.off), report.Ratio(m.keel, m.on),
+		p("| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |", w.name, w.vps, report.Ratio(m.keel, m.off), report.Ratio(m.keel, m.on),
 			report.Number(m.keel), report.Number(m.off), report.Number(m.on), w.unit, w.budget,
-			report.Number(m.snp), report.Ratio(m.snp, m.keel))
+			report.Number(m.snp), report.Number(m.tdx), report.Ratio(m.snp, m.keel), report.Ratio(m.tdx, m.keel))
 	}
 	size := func(n int64) string { return report.Number(float64(n) / mebi) }
-	p("| image file | any | %[1]s | %[1]s | %[2]s | %[3]s | %[3]s | MiB | at most 16 MiB | | |", report.Ratio(float64(r.Images.Keel), float64(r.Images.Peer)), size(r.Images.Keel), size(r.Images.Peer))
+	p("| image file | any | %[1]s | %[1]s | %[2]s | %[3]s | %[3]s | MiB | at most 16 MiB | | | | |", report.Ratio(float64(r.Images.Keel), float64(r.Images.Peer)), size(r.Images.Keel), size(r.Images.Peer))
 	p("\n![Ratios and boot times](results.svg)\n")
 	p("References for memory and image (DESIGN, section 6): OpenHCL's release image takes 64 MiB (confidential) or 70 MiB (x64); its initramfs has")
 	p("14.9 MB raw, 6.5 MB packed, plus a kernel. The peer's image is the VTL2 kernel (%s MiB) with Debian's QEMU, its libraries and firmware (%s MiB).\n",
@@ -122,12 +122,13 @@ func (r *results) method() string {
 	}
 	p("  `results.json` has their messages. Nested virtualization in QEMU's emulation has defects; QEMU with irqchip=off meets them most.")
 	p("\nKeel's guest exits per run, boot and payload together (medians):\n")
-	p("| Exit | 1 VP | 2 VPs | 1 VP, snp | 2 VPs, snp |\n|---|---|---|---|---|")
+	p("| Exit | 1 VP | 2 VPs | 1 VP, snp | 2 VPs, snp | 1 VP, tdx | 2 VPs, tdx |\n|---|---|---|---|---|---|---|")
 	for _, kind := range r.exitKinds() {
 		of := func(monitor string, vps int) float64 {
 			return report.Median(r.of(side{monitor, vps}, func(s *sample) (float64, bool) { return float64(s.Exits[kind]), len(s.Exits) > 0 }))
 		}
-		p("| %s | %.0f | %.0f | %.0f | %.0f |", kind, of(keel, 1), of(keel, 2), of(keelSNP, 1), of(keelSNP, 2))
+		p("| %s | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |", kind,
+			of(keel, 1), of(keel, 2), of(keelSNP, 1), of(keelSNP, 2), of(keelTDX, 1), of(keelTDX, 2))
 	}
 	p("\nNested QEMU is started as:\n")
 	for _, name := range slices.Sorted(maps.Keys(r.Commands)) {
