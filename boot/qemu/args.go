@@ -26,7 +26,7 @@ type machine struct {
 	loader   Loader
 	hostCPUs int
 	vps      int
-	memory   uint64 // guest memory in bytes
+	size     uint64 // memory of the VM in bytes
 	disks    []Disk
 	tpm      bool
 	fds      fds
@@ -74,7 +74,7 @@ func arguments(m machine) []string {
 		"-name", "guest=" + m.name,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 	}, m.processor()...)
-	size := vmMemory(m.memory, m.disks, m.vps, m.tpm)
+	size := m.size
 	args = append(args, "-smp", strconv.Itoa(m.cpus()), "-m", mib(size))
 	// The vsock device reads the VM's memory itself: it is a memory file, which can be
 	// shared. Nothing else in it is different: pages come when they are touched, and QEMU

@@ -8,7 +8,7 @@ import (
 
 func TestArguments(t *testing.T) {
 	m := machine{
-		name: "n1", accel: AccelTCG, version: "8.1.0", loader: LoaderPVH, hostCPUs: 2, vps: 4, memory: 512 << 20,
+		name: "n1", accel: AccelTCG, version: "8.1.0", loader: LoaderPVH, hostCPUs: 2, vps: 4, size: 584 << 20,
 		fds:   fds{image: 3, config: 4, kernel: 5, initrd: 6, vtl2: 7, console: 8, log: 9, control: 10, qmp: 11, vsock: 12},
 		extra: []string{"-d", "int"},
 	}
@@ -45,11 +45,11 @@ func TestArgumentsVary(t *testing.T) {
 		"old QEMU, 1 VP":   {func(m *machine) { m.version, m.vps = "7.2.22", 1 }, "tcg,thread=multi", "single"},
 		"odd QEMU":         {func(m *machine) { m.version = "" }, "tcg,thread=single", "multi"},
 		"new QEMU":         {func(m *machine) { m.version = "10.0.2" }, "tcg,thread=multi", "single"},
-		"memory and extra": {func(m *machine) { m.memory = MinMemory }, "-m 129M", "-d int"},
+		"memory and extra": {func(m *machine) { m.size = 129 << 20 }, "-m 129M", "-d int"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			m := machine{accel: AccelTCG, version: "8.1.0", loader: LoaderPVH, hostCPUs: 2, vps: 2, memory: MinMemory, fds: fds{image: 3, kernel: 4, initrd: 5}}
+			m := machine{accel: AccelTCG, version: "8.1.0", loader: LoaderPVH, hostCPUs: 2, vps: 2, size: MinMemory, fds: fds{image: 3, kernel: 4, initrd: 5}}
 			tt.change(&m)
 			got := strings.Join(arguments(m), " ")
 			if !strings.Contains(got, tt.has) || strings.Contains(got, tt.not) {

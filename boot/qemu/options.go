@@ -86,6 +86,8 @@ type Options struct {
 
 	Disks []Disk // named by NameDisks
 	TPM   bool   // the guest has one; its state is on a hidden disk
+	// VMMemory is the memory of the VM in bytes, the guest's included; 0: what Keel needs.
+	VMMemory uint64
 	// KeyServer is the address, as handoff.ParseKeyServer takes it, to which connections of
 	// the VM to handoff.PortKeyServer go; empty refuses them.
 	KeyServer string

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,7 +94,8 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	if err != nil {
 		return err
 	}
-	if err := checkMemory(o.Memory, vmMemory(o.Memory, o.Disks, o.VPs, o.TPM), host); err != nil {
+	size := cmp.Or(o.VMMemory, vmMemory(o.Memory, o.Disks, o.VPs, o.TPM))
+	if err := checkMemory(o.Memory, size, host); err != nil {
 		return err
 	}
 	out, closeFiles, err := openOutputs(o, t)
@@ -139,7 +141,7 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	numbers.vsock = files.add(vsock.Peer())
 	s.vm = VM{Name: o.Name, PID: os.Getpid(), Since: time.Now().Round(0), VPs: o.VPs, Memory: o.Memory, Vsock: vsock.path}
 	args := arguments(machine{
-		name: o.Name, accel: r.Accel, version: r.QEMUVersion, loader: loader, hostCPUs: runtime.NumCPU(), vps: o.VPs, memory: o.Memory,
+		name: o.Name, accel: r.Accel, version: r.QEMUVersion, loader: loader, hostCPUs: runtime.NumCPU(), vps: o.VPs, size: size,
 		disks: o.Disks, tpm: o.TPM, fds: numbers, extra: o.ExtraArgs,
 	})
 	if s.proc, err = start(qemu, args, files.files, s.stderr); err != nil {

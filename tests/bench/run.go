@@ -104,9 +104,8 @@ func (b *bench) options(s side, trace string) (*qemu.Options, error) {
 	o := &qemu.Options{
 		Image: b.keel.PVH, Kernel: b.kernel, Initrd: b.initrd,
 		VPs: s.VPs, Memory: b.memory, Name: "bench", Accel: qemu.AccelAuto, Loader: qemu.LoaderPVH,
-		Console: qemu.ConsoleStdio, Log: filepath.Join(b.work, "log"), Timeout: b.timeout, ImageBytes: b.keel.IGVMBytes,
+		Console: qemu.ConsoleStdio, Log: filepath.Join(b.work, "log"), Timeout: b.timeout, ImageBytes: b.keel.IGVMBytes, VMMemory: b.vm,
 		ExtraArgs: []string{
-			"-m", strconv.FormatUint(b.vm>>20, 10) + "M", // the last one counts
 			"-msg", "timestamp=on", "-trace", "enable=vm_state_notify", "-D", trace,
 		},
 	}

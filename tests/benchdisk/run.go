@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -92,7 +91,7 @@ func (b *bench) options(side string, plan fio.Plan) (*qemu.Options, error) {
 		Image: b.peer.PVH, ImageBytes: b.peer.IGVMBytes, Kernel: b.kernel, Initrd: b.initrd,
 		VPs: b.vps, Memory: b.memory, Name: b.name, Accel: qemu.AccelAuto, Loader: qemu.LoaderPVH, Disks: disks,
 		Console: qemu.ConsoleStdio, Log: filepath.Join(b.work, "log"), VTL2Log: filepath.Join(b.work, "vtl2"), Timeout: b.timeout,
-		ExtraArgs: []string{"-m", strconv.FormatUint(b.vm>>20, 10) + "M"}, // the last one counts
+		VMMemory: b.vm,
 	}
 	var err error
 	switch front, ours := fronts[side]; {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -137,7 +136,7 @@ func (g *guests) options(side inside) (*qemu.Options, error) {
 		Image: g.keel.PVH, ImageBytes: g.keel.IGVMBytes, Kernel: g.kernel, Initrd: g.initrd,
 		VPs: 1, Memory: insideMemory, Name: "benchtpm", Accel: qemu.AccelAuto, Loader: qemu.LoaderPVH,
 		Console: qemu.ConsoleStdio, Log: filepath.Join(g.work, "log"), VTL2Log: filepath.Join(g.work, "vtl2"), Timeout: insideLimit,
-		ExtraArgs: []string{"-m", strconv.Itoa(insideVM) + "M"}, // the last one counts
+		VMMemory: insideVM << 20,
 	}
 	cmdline := "console=ttyS0 quiet panic=-1"
 	if side.Interface == "off" {
