@@ -5,6 +5,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -169,8 +171,9 @@ func (b *bench) trial(ctx context.Context, only string) error {
 			continue
 		}
 		s, console, err := b.boot(ctx, side)
-		fmt.Printf("--- %s\n%s\n--- %+v\n", side, console, s)
-		if err != nil {
+		figures, bad := json.Marshal(s) // not %+v, which is the side's own text
+		fmt.Printf("--- %s\n%s\n--- %s\n", side, console, figures)
+		if err := errors.Join(err, bad); err != nil {
 			return err
 		}
 	}
