@@ -16,17 +16,18 @@ import (
 	"keel/hcl"
 	"keel/hcl/abi/snp"
 	"keel/hcl/abi/x86"
+	"keel/hcl/private"
 )
 
 // Stage sentinels.
 var (
 	ErrOpen   = errors.New("opening SNP")
-	ErrMemory = errors.New("guest memory of SNP")
+	ErrMemory = private.ErrMemory
 	ErrVP     = errors.New("VP of SNP")
 	ErrRun    = errors.New("running a VP of SNP")
 	// ErrHost says that the host took a page away, or gave another one for it. The
 	// guest cannot go on.
-	ErrHost = errors.New("the host has changed the guest's private memory")
+	ErrHost = private.ErrHost
 )
 
 // VMPL is the privilege level of the guest.

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"keel/hcl"
 	"keel/hcl/abi/x86"
+	"keel/hcl/private"
 )
 
 // Partition is a guest at VMPL2. Every access to what is not its memory is an
@@ -15,12 +15,9 @@ import (
 type Partition struct {
 	hw Hardware
 
-	mu    sync.Mutex // orders changes of the memory's state
-	ram   []*memory
+	ram   *private.Memory
+	mu    sync.Mutex   // guards taken
 	taken map[int]bool // VPs
-
-	// epoch changes with the memory's state: a fault that is older may be out of date.
-	epoch atomic.Uint64
 	stats counters
 }
 
@@ -34,46 +31,18 @@ func Open(hw Hardware) (*Partition, error) {
 	if hw == nil {
 		return nil, fmt.Errorf("%w: no machine", ErrOpen)
 	}
-	return &Partition{hw: hw, taken: map[int]bool{}}, nil
-}
-
-// maxRange bounds addresses: those that a processor has.
-const maxRange = 1 << 52
-
-// wholePages checks a range.
-func wholePages(gpa x86.GPA, length uint64) error {
-	if (uint64(gpa)|length)%x86.PageSize != 0 || length == 0 || length > maxRange || uint64(gpa) > maxRange-length {
-		return fmt.Errorf("%w: %#x+%#x is not whole pages", ErrMemory, gpa, length)
-	}
-	return nil
+	return &Partition{hw: hw, ram: private.New(pages{hw}), taken: map[int]bool{}}, nil
 }
 
 // MapMemory makes memory, Keel's mapping of it, the guest's RAM. Its pages are accepted
 // when they are first used: by the guest without more ado, by Keel through Accept.
 func (p *Partition) MapMemory(gpa x86.GPA, m []byte) error {
-	if err := wholePages(gpa, uint64(len(m))); err != nil {
-		return err
-	}
-	if gpa+x86.GPA(len(m)) > virtualTOM {
-		return fmt.Errorf("%w: %#x+%#x lies beyond the private memory, which ends at %#x", ErrMemory, gpa, len(m), virtualTOM)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, r := range p.ram {
-		if gpa < r.end() && r.first < gpa+x86.GPA(len(m)) {
-			return fmt.Errorf("%w: %#x+%#x: there is memory at %#x", ErrMemory, gpa, len(m), r.first)
-		}
-	}
-	if err := p.hw.MapMemory(gpa, m); err != nil {
-		return fmt.Errorf("%w: %w", ErrMemory, err)
-	}
-	p.ram = append(p.ram, newMemory(gpa, uint64(len(m))))
-	return nil
+	return p.ram.Add(gpa, m, virtualTOM, p.hw.MapMemory)
 }
 
 // Reserve makes a range that has no memory one of an emulated device.
 func (p *Partition) Reserve(gpa x86.GPA, length uint64) error {
-	if err := wholePages(gpa, length); err != nil {
+	if err := private.WholePages(gpa, length); err != nil {
 		return err
 	}
 	return p.hw.Reserve(gpa, length)

@@ -3,7 +3,6 @@ package snp
 import (
 	"keel/hcl"
 	"keel/hcl/abi/snp"
-	"keel/hcl/abi/x86"
 	"keel/hcl/leaves"
 	"keel/hcl/snp/vmsa"
 )
@@ -120,6 +119,3 @@ func (vp *VP) msr(index uint32) *uint64 {
 	}
 	return nil
 }
-
-// pageOf is the start of the page of an address.
-func pageOf(gpa x86.GPA) x86.GPA { return gpa &^ (x86.PageSize - 1) }

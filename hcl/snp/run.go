@@ -35,7 +35,7 @@ const maxSilent = 256
 func (vp *VP) Run() (hcl.Exit, error) {
 	vp.complete()
 	for range maxSilent {
-		epoch := vp.p.epoch.Load()
+		epoch := vp.p.ram.Epoch()
 		if err := vp.enter(); err != nil {
 			return hcl.Exit{}, err
 		}
@@ -141,24 +141,11 @@ func (vp *VP) failed() hcl.Exit {
 func (vp *VP) fault(epoch uint64) (hcl.Exit, bool, error) {
 	exit := &vp.area.Exit
 	gpa := x86.GPA(exit.Info2)
-	p := vp.p
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	m := p.find(gpa)
-	if m != nil {
-		switch *m.at(gpa) {
-		case pageFresh, pageBroken:
-			err := p.acceptAround(m, pageOf(gpa))
-			p.epoch.Add(1)
-			return hcl.Exit{}, false, err
-		case pageAccepted:
-			if p.epoch.Load() == epoch {
-				return hcl.Exit{}, true, fmt.Errorf("%w: %#x, exit %#x, information %#x", ErrHost, gpa, exit.Code, exit.Info1)
-			}
-			p.stats.add(countStale)
-			return hcl.Exit{}, false, nil
-		case pageDenied:
-		}
+	switch ours, err := vp.p.ram.Fault(gpa, epoch); {
+	case err != nil:
+		return hcl.Exit{}, true, fmt.Errorf("%w: exit %#x, information %#x", err, exit.Code, exit.Info1)
+	case ours:
+		return hcl.Exit{}, false, nil
 	}
 	return hcl.Exit{Kind: hcl.ExitMemoryFault, GPA: gpa, Write: exit.Info1&snp.NPF_W != 0, Value: exit.Info1}, true, nil
 }

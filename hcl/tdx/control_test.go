@@ -6,6 +6,7 @@ import (
 
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
+	"keel/hcl/abi/x86"
 	"keel/hcl/emutee/tdxmodule"
 	"keel/hcl/tdx/l2"
 )
@@ -69,8 +70,12 @@ func TestControlRegisters(t *testing.T) {
 			if err := p.Accept(0, 4<<20); err != nil {
 				t.Fatal(err)
 			}
-			binary.LittleEndian.PutUint64(p.ram[0].bytes[0x3020:], 0x4001)
-			binary.LittleEndian.PutUint64(p.ram[0].bytes[0x3040:], 0x4003) // a reserved bit
+			table, err := p.ram.Bytes(0x3000, x86.PageSize)
+			if err != nil {
+				t.Fatal(err)
+			}
+			binary.LittleEndian.PutUint64(table[0x20:], 0x4001)
+			binary.LittleEndian.PutUint64(table[0x40:], 0x4003) // a reserved bit
 			special(t, vp, c.start)
 			vp.state.Registers.RIP, vp.state.Registers.RBX = at, c.rbx
 			vp.invalidate = tdx.INVALIDATE_NONE

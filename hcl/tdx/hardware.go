@@ -15,18 +15,19 @@ import (
 
 	"keel/hcl"
 	"keel/hcl/abi/x86"
+	"keel/hcl/private"
 	"keel/hcl/tdx/l2"
 )
 
 // Stage sentinels.
 var (
 	ErrOpen   = errors.New("opening TDX")
-	ErrMemory = errors.New("guest memory of TDX")
+	ErrMemory = private.ErrMemory
 	ErrVP     = errors.New("VP of TDX")
 	ErrRun    = errors.New("running a VP of TDX")
 	// ErrHost says that the host took a page away, or gave another one for it. The
 	// guest cannot go on.
-	ErrHost = errors.New("the host has changed the guest's private memory")
+	ErrHost = private.ErrHost
 )
 
 // VM is the number of the guest among the VMs of the TD.

@@ -9,6 +9,7 @@ import (
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/private"
 	"keel/hcl/tdx/l2"
 )
 
@@ -69,8 +70,8 @@ func TestAccept(t *testing.T) {
 				}
 				return
 			}
-			for page := c.gpa &^ regionMask; page < c.gpa&^regionMask+x86.LargePageSize; page += x86.PageSize {
-				if *p.ram[0].at(page) != pageAccepted || f.td.Page(page).Attributes[VM] != tdx.GPA_ATTR_RWX {
+			for page, end := c.gpa&^(x86.LargePageSize-1), c.gpa|(x86.LargePageSize-1); page < end; page += x86.PageSize {
+				if s, _ := p.ram.State(page); s != private.Accepted || f.td.Page(page).Attributes[VM] != tdx.GPA_ATTR_RWX {
 					t.Fatalf("%#x is %+v", page, f.td.Page(page))
 				}
 			}

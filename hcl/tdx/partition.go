@@ -3,11 +3,11 @@ package tdx
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"keel/hcl"
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
+	"keel/hcl/private"
 )
 
 // Partition is a guest that is L2 VM 1 of a TD. Every access to what is not its memory is an
@@ -15,16 +15,14 @@ import (
 type Partition struct {
 	hw Hardware
 
-	mu    sync.Mutex // orders changes of the memory's state
-	ram   []*memory
+	ram   *private.Memory
+	mu    sync.Mutex   // guards taken and vps
 	taken map[int]bool // VPs
 	vps   []*VP
 
 	shared           x86.GPA // where private addresses end
 	xfam, attributes uint64  // of the TD
 
-	// epoch changes with the memory's state: a fault that is older may be out of date.
-	epoch atomic.Uint64
 	stats counters
 }
 
@@ -40,6 +38,7 @@ func Open(hw Hardware) (*Partition, error) {
 		return nil, fmt.Errorf("%w: no machine", ErrOpen)
 	}
 	p := &Partition{hw: hw, taken: map[int]bool{}}
+	p.ram = private.New(pages{p})
 	var vms, width uint64
 	for _, f := range [...]struct {
 		id uint64
@@ -60,43 +59,15 @@ func Open(hw Hardware) (*Partition, error) {
 	return p, nil
 }
 
-// maxRange bounds addresses: those that a processor has.
-const maxRange = 1 << 52
-
-// wholePages checks a range.
-func wholePages(gpa x86.GPA, length uint64) error {
-	if (uint64(gpa)|length)%x86.PageSize != 0 || length == 0 || length > maxRange || uint64(gpa) > maxRange-length {
-		return fmt.Errorf("%w: %#x+%#x is not whole pages", ErrMemory, gpa, length)
-	}
-	return nil
-}
-
 // MapMemory makes memory, Keel's mapping of it, the guest's RAM. Its pages are accepted
 // when they are first used: by the guest without more ado, by Keel through Accept.
 func (p *Partition) MapMemory(gpa x86.GPA, m []byte) error {
-	if err := wholePages(gpa, uint64(len(m))); err != nil {
-		return err
-	}
-	if gpa+x86.GPA(len(m)) > p.shared {
-		return fmt.Errorf("%w: %#x+%#x lies beyond the private memory, which ends at %#x", ErrMemory, gpa, len(m), p.shared)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, r := range p.ram {
-		if gpa < r.end() && r.first < gpa+x86.GPA(len(m)) {
-			return fmt.Errorf("%w: %#x+%#x: there is memory at %#x", ErrMemory, gpa, len(m), r.first)
-		}
-	}
-	if err := p.hw.MapMemory(gpa, m); err != nil {
-		return fmt.Errorf("%w: %w", ErrMemory, err)
-	}
-	p.ram = append(p.ram, newMemory(gpa, m))
-	return nil
+	return p.ram.Add(gpa, m, p.shared, p.hw.MapMemory)
 }
 
 // Reserve makes a range that has no memory one of an emulated device.
 func (p *Partition) Reserve(gpa x86.GPA, length uint64) error {
-	if err := wholePages(gpa, length); err != nil {
+	if err := private.WholePages(gpa, length); err != nil {
 		return err
 	}
 	return p.hw.Reserve(gpa, length)

@@ -35,7 +35,7 @@ const maxSilent = 256
 func (vp *VP) Run() (hcl.Exit, error) {
 	vp.complete()
 	for range maxSilent {
-		epoch := vp.p.epoch.Load()
+		epoch := vp.p.ram.Epoch()
 		entered, err := vp.enter()
 		if err != nil {
 			return hcl.Exit{}, err
@@ -172,24 +172,11 @@ func (vp *VP) fault(epoch uint64) (hcl.Exit, bool, error) {
 		// VM Exits Due to Instruction Execution").
 		vp.setInterruptibility(vp.interruptibility() | tdx.INTERRUPTIBILITY_NMI)
 	}
-	p := vp.p
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	m := p.find(x.GPA)
-	if m != nil {
-		switch *m.at(x.GPA) {
-		case pageFresh, pageBroken:
-			err := p.acceptAround(m, pageOf(x.GPA))
-			p.epoch.Add(1)
-			return hcl.Exit{}, false, err
-		case pageAccepted:
-			if p.epoch.Load() == epoch {
-				return hcl.Exit{}, true, fmt.Errorf("%w: %#x, status %#x, qualification %#x, extended %d", ErrHost, x.GPA, x.Status, x.Qualification, x.Extended)
-			}
-			p.stats.add(countStale)
-			return hcl.Exit{}, false, nil
-		case pageDenied:
-		}
+	switch ours, err := vp.p.ram.Fault(x.GPA, epoch); {
+	case err != nil:
+		return hcl.Exit{}, true, fmt.Errorf("%w: status %#x, qualification %#x, extended %d", err, x.Status, x.Qualification, x.Extended)
+	case ours:
+		return hcl.Exit{}, false, nil
 	}
 	return hcl.Exit{Kind: hcl.ExitMemoryFault, GPA: x.GPA, Write: x.Qualification&tdx.EPT_WRITE != 0, Value: x.Qualification}, true, nil
 }

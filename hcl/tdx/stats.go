@@ -19,10 +19,7 @@ type Stats struct {
 }
 
 const (
-	countLarge = iota
-	countSmall
-	countStale
-	countReinjected
+	countReinjected = iota
 	countLost
 	countCR
 	countEFER
@@ -39,9 +36,9 @@ func (c *counters) add(i int) { c[i].Add(1) }
 // Stats returns the counters. They need not be of one moment.
 func (p *Partition) Stats() Stats {
 	c := &p.stats
+	large, small, stale := p.ram.Stats()
 	return Stats{
-		AcceptedLarge: c[countLarge].Load(), AcceptedSmall: c[countSmall].Load(),
-		Stale: c[countStale].Load(), Reinjected: c[countReinjected].Load(), LostEvents: c[countLost].Load(),
+		AcceptedLarge: large, AcceptedSmall: small, Stale: stale, Reinjected: c[countReinjected].Load(), LostEvents: c[countLost].Load(),
 		RefusedCR: c[countCR].Load(), RefusedEFER: c[countEFER].Load(), RefusedXCR0: c[countXCR0].Load(),
 		RefusedInstructions: c[countInstruction].Load(), NotEntered: c[countNotEntered].Load(),
 	}

@@ -43,10 +43,11 @@ var rooms = []room{
 
 	{rank: 1, packages: []string{"hcl/sys"}, imports: []string{"hcl/abi/*"}},
 	{rank: 2, packages: []string{"hcl"}, imports: []string{"hcl/abi/*"}},
-	{rank: 3, packages: []string{"hcl/kvm", "hcl/mshv", "hcl/snp", "hcl/tdx", "hcl/vfio"}, imports: []string{"hcl", "hcl/sys", "hcl/abi/*", "hcl/pci", "hcl/snp/vmsa", "hcl/tdx/l2", "hcl/leaves"}},
+	{rank: 3, packages: []string{"hcl/kvm", "hcl/mshv", "hcl/snp", "hcl/tdx", "hcl/vfio"}, imports: []string{"hcl", "hcl/sys", "hcl/abi/*", "hcl/pci", "hcl/snp/vmsa", "hcl/tdx/l2", "hcl/leaves", "hcl/private"}},
 	{rank: 3, packages: []string{"hcl/emutee", "hcl/hcltest"}, imports: []string{"hcl", "hcl/abi/*", "hcl/snp/vmsa"}},
 	{rank: 3, packages: []string{"hcl/snp/vmsa"}, imports: []string{"hcl", "hcl/abi/*"}},
 	{rank: 3, packages: []string{"hcl/leaves"}, imports: []string{"hcl"}},
+	{rank: 3, packages: []string{"hcl/private"}, imports: []string{"hcl/abi/*"}},
 	{rank: 3, packages: []string{"hcl/tdx/l2"}, imports: []string{"hcl", "hcl/abi/*"}},
 	{rank: 3, packages: []string{"hcl/emutee/tdxmodule"}, imports: []string{"hcl", "hcl/abi/*", "hcl/tdx/l2"}},
 	{rank: 3, packages: []string{"hcl/emutee/evidence"}, imports: []string{"hcl", "hcl/abi/*"}},
