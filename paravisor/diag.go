@@ -23,7 +23,8 @@ func (k *keel) diagnose(ctx context.Context) {
 		attest = k.attest
 	}
 	s, err := server.New(server.Config{
-		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Attest: attest, Log: k.env.Log,
+		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Debug: k.env.Policy.Name == config.Debug().Name,
+		Attest: attest, Log: k.env.Log,
 	})
 	if err != nil {
 		k.env.Log.Error("there are no diagnostics", "error", err)

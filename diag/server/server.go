@@ -31,6 +31,8 @@ type Config struct {
 	Root inspect.Node
 	// Confidential says that only public fields leave the VM.
 	Confidential bool
+	// Debug says that the image is one for debugging.
+	Debug bool
 	// Attest returns evidence for a nonce in the form of claims.Evidence.Marshal. It is
 	// nil where the guest is not confidential. It gives up when its context ends.
 	Attest func(ctx context.Context, nonce []byte) ([]byte, error)

@@ -25,9 +25,12 @@ const (
 // service are the methods of keel.diag.v1.
 type service struct{ *Server }
 
-// call surrounds every method: it waits for a turn, bounds the time, and counts.
-func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, _ *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
+// call surrounds every method: it asks the policy, waits for a turn, bounds the time, and counts.
+func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
 	s.counts.requests.Add(1)
+	if err := s.check(info.FullMethod); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.times.handler)
 	defer cancel()
 	select {

@@ -8,7 +8,7 @@ import (
 
 type counters struct {
 	clients, turnedAway, slow, frames atomic.Uint64
-	requests, invalid, refused, busy  atomic.Uint64
+	requests, invalid, refused, busy, denied  atomic.Uint64
 }
 
 // Stats is what a server has done so far.
@@ -21,6 +21,7 @@ type Stats struct {
 	Requests   uint64
 	Invalid    uint64 // requests that were malformed, or for what there is not
 	Refused    uint64 // requests that the state of the VM refuses, or that failed
+	Denied     uint64 // requests that the policy does not allow
 	Busy       uint64 // requests that did not get their turn in time
 }
 
@@ -32,7 +33,7 @@ func (s *Server) Stats() Stats {
 	c := &s.counts
 	return Stats{
 		Open: open, Clients: c.clients.Load(), TurnedAway: c.turnedAway.Load(), Slow: c.slow.Load(), BadFrames: c.frames.Load(),
-		Requests: c.requests.Load(), Invalid: c.invalid.Load(), Refused: c.refused.Load(), Busy: c.busy.Load(),
+		Requests: c.requests.Load(), Invalid: c.invalid.Load(), Refused: c.refused.Load(), Busy: c.busy.Load(), Denied: c.denied.Load(),
 	}
 }
 
@@ -48,5 +49,6 @@ func (s *Server) Inspect(f *inspect.Fields) {
 	count("requests", n.Requests, "requests")
 	count("invalid", n.Invalid, "requests that were malformed, or for what there is not")
 	count("refused", n.Refused, "requests that were refused or failed")
+	count("denied", n.Denied, "requests that the policy does not allow")
 	count("busy", n.Busy, "requests that did not get their turn in time")
 }
