@@ -7,8 +7,8 @@ import (
 )
 
 type counters struct {
-	clients, turnedAway, slow, frames atomic.Uint64
-	requests, invalid, refused, busy, denied  atomic.Uint64
+	clients, turnedAway, slow, frames        atomic.Uint64
+	requests, invalid, refused, busy, denied atomic.Uint64
 }
 
 // Stats is what a server has done so far.
