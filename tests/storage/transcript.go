@@ -88,3 +88,34 @@ func Golden(sections []Section) string {
 	}
 	return out.String()
 }
+
+// Differing returns a golden text in which the sections that other has, too, are those of
+// other: what one kernel's driver makes of the same disk.
+func Differing(golden, other string) string {
+	instead := map[string]string{}
+	for _, s := range split(other) {
+		name, _, _ := strings.Cut(s, ":")
+		instead[name] = s
+	}
+	var out strings.Builder
+	for _, s := range split(golden) {
+		name, _, _ := strings.Cut(s, ":")
+		if found, ok := instead[name]; ok {
+			s = found
+		}
+		out.WriteString(s)
+	}
+	return out.String()
+}
+
+// split returns the sections of a golden text.
+func split(text string) []string {
+	var out []string
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "== ") || len(out) == 0 {
+			out = append(out, "")
+		}
+		out[len(out)-1] += line
+	}
+	return out
+}

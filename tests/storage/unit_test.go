@@ -54,6 +54,16 @@ func TestGoldenHidesIdentifiers(t *testing.T) {
 	}
 }
 
+func TestDiffering(t *testing.T) {
+	const golden = "== a: 0\n1\n== ab: 0\n2\n== c: 0\n"
+	if got := Differing(golden, ""); got != golden {
+		t.Errorf("%q", got)
+	}
+	if got, want := Differing(golden, "== ab: 3\n4\n5\n== c: 1\n"), "== a: 0\n1\n== ab: 3\n4\n5\n== c: 1\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestFirstDifference(t *testing.T) {
 	const a = "== x: 0\n1\n== y: 0\n2\n"
 	if d := firstDifference(a, a); d != "" {
