@@ -10,11 +10,11 @@ MAKEFLAGS += --no-print-directory
 export GOTOOLCHAIN ?= auto
 
 LINT     := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-# How long each fuzz target runs; those that meet guests, images and
-# configurations first run longer than the rest. make soak runs all of them longer.
-FUZZTIME      ?= 30s
-FUZZTIME_REST ?= 2s
-FUZZ_FIRST    := FuzzDispatch|FuzzLocalRegisters|FuzzIOAPIC|FuzzRead|FuzzParse|FuzzPlanBzImage|FuzzPlanVMLinux
+# How long each fuzz target runs. CI has time for those that meet guests, images and
+# configurations first; of the rest it runs the seeds, with the unit tests.
+FUZZTIME   ?= 30s
+FUZZ       ?= .
+FUZZ_FIRST := ^Fuzz(Dispatch|LocalRegisters|IOAPIC|Read|Parse|PlanBzImage|PlanVMLinux)$$$$
 ARGS     ?=
 
 # Packages whose tests need a VM; all others are unit tests.
@@ -53,7 +53,7 @@ test: deps ## everything that CI checks, guest boots included
 	$(call step,kernels build,go run ./kernelcfg/cmd/kernelcfg build release hyperv)
 	$(call step,images,$(MAKE) image)
 	$(call step,images are byte-identical,$(MAKE) identical)
-	$(call step,fuzzing,$(MAKE) fuzz)
+	$(call step,fuzzing,$(MAKE) fuzz FUZZ='$(FUZZ_FIRST)')
 	$(call step,unit tests,$(MAKE) unit)
 	$(call step,guest boots,.ci/once boot $(MAKE) boot)
 	$(call step,guests with disks,.ci/once storage $(MAKE) storage)
@@ -85,9 +85,9 @@ identical: build ## build the release image again and compare
 	cmp build/keel.igvm "$$dir/keel.igvm"
 
 # Two packages at a time, one worker each: their coverage is spread best that way.
-fuzz: ## run every fuzz target for FUZZTIME, or FUZZTIME_REST
-	@go test -list '^Fuzz' $(OTHERS) | awk '/^Fuzz/ { f = f " " $$1 ":" ($$1 ~ /^($(FUZZ_FIRST))$$/ ? "$(FUZZTIME)" : "$(FUZZTIME_REST)") } \
-		/^ok/ { if (f) print $$2 f; f = "" }' | xargs -P 2 -L 1 .ci/fuzz
+fuzz: ## run every fuzz target for FUZZTIME; FUZZ=REGEXP chooses
+	@go test -list '$(FUZZ)' $(OTHERS) | awk '/^Fuzz/ { f = f " " $$1 } /^ok/ { if (f) print $$2, "$(FUZZTIME)" f; f = "" }' | \
+		xargs -P 2 -L 1 .ci/fuzz
 
 lint: ## golangci-lint with the linters of STYLE
 	@$(LINT) run --timeout 15m
@@ -104,8 +104,8 @@ fmt: ## format the Go files
 	@$(LINT) fmt
 
 soak: build ## every guest of the matrices, every attack, 30 boots in a row, 150 kills, long fuzzing
-	@KEEL_SOAK=1 $(VM_TEST) -p 1 -timeout 6h -v $(VM_TESTS)
-	@$(MAKE) fuzz FUZZTIME=2m FUZZTIME_REST=30s
+	@KEEL_SOAK=1 $(VM_TEST) -p 1 -timeout 6h -v $(VM_TESTS) keel/initramfs
+	@$(MAKE) fuzz FUZZTIME=1m
 
 bench: build ## measure Keel beside nested QEMU; results under tests/bench/results
 	@build/keel image build
