@@ -52,12 +52,8 @@ test: deps ## everything that CI checks, guest boots included
 	$(call step,lint,$(MAKE) lint)
 	$(call step,images,$(MAKE) image)
 	$(call step,images are byte-identical,$(MAKE) identical)
-<<<<<<< HEAD
-	$(call step,fuzzing,$(MAKE) fuzz FUZZ='$(FUZZ_FIRST)')
-=======
 	$(call step,the hyperv kernel builds,go run ./kernelcfg/cmd/kernelcfg build hyperv)
-	$(call step,fuzzing,$(MAKE) fuzz)
->>>>>>> parent of 5d80112 (kernelcfg: flavours that are built together share a tree, so that make test compiles once what they have in common)
+	$(call step,fuzzing,$(MAKE) fuzz FUZZ='$(FUZZ_FIRST)')
 	$(call step,unit tests,$(MAKE) unit)
 	$(call step,guest boots,.ci/once boot $(MAKE) boot)
 	$(call step,guests with disks,.ci/once storage $(MAKE) storage)
