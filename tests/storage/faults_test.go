@@ -3,6 +3,7 @@ package storage
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,10 +80,8 @@ func TestDriverMissing(t *testing.T) {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
 			g := guests[m.Kernel]
-			others := g.Modules(FrontVirtioSCSI)
-			if m.Front == FrontVirtioSCSI {
-				others = g.Modules(FrontStorVSC)
-			}
+			missing := drivers[m.Front][1] // the bus is found
+			others := slices.DeleteFunc(slices.Clone(g.Modules(m.Front)), func(module string) bool { return module == missing })
 			r := tool.Start(t, append(m.base([]string{image(t, 1)}), "--initrd", g.Tools, "--append", harness.ScriptCmdline(others, ScriptAbsent))...)
 			report := r.Wait(t, handoff.OutcomePoweroff)
 			judge(t, r, "absent")
