@@ -334,10 +334,26 @@ func (f *frontend) wait(r *driverRing, t time.Duration) {
 		f.step()
 		return
 	}
-	p := []unix.PollFd{{Fd: int32(r.call), Events: unix.POLLIN}}
-	if n, _ := unix.Poll(p, int(t/time.Millisecond)); n > 0 {
+	if readable(r.call, t) == nil {
 		var b [8]byte
 		unix.Read(r.call, b[:])
+	}
+}
+
+// readable waits until there is something to read.
+func readable(fd int, t time.Duration) error {
+	end := time.Now().Add(t)
+	for {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		switch n, err := unix.Poll(p, int(time.Until(end)/time.Millisecond)); {
+		case n > 0:
+			return nil
+		case err == unix.EINTR && time.Now().Before(end): // the scheduler's signals
+		case err != nil:
+			return err
+		default:
+			return os.ErrDeadlineExceeded
+		}
 	}
 }
 

@@ -113,8 +113,7 @@ func TestHostileRings(t *testing.T) {
 			notify(f.rings[c.queue].kick)
 			f.until("the device runs", func(s Stats) bool { return s.Broken == 1 && s.Open == 0 })
 			// The error event is raised, QEMU gets its answers, and a reset heals.
-			p := []unix.PollFd{{Fd: int32(f.rings[c.queue].err), Events: unix.POLLIN}}
-			if n, err := unix.Poll(p, 1000); n != 1 {
+			if err := readable(f.rings[c.queue].err, time.Second); err != nil {
 				t.Errorf("no error event: %v", err)
 			}
 			f.closed(f.dial("CONNECT 5\n"))
