@@ -52,6 +52,7 @@ type runFlags struct {
 	traceExits            bool
 	isolation             string
 	oracle                bool
+	strict                string
 	accel, loader         string
 	disks                 []string
 	diskAdd, diskRemove   string
@@ -102,6 +103,7 @@ func runCommand() *cobra.Command {
 	s.BoolVar(&f.traceExits, "trace-exits", false, "log every guest exit")
 	s.StringVar(&f.isolation, "isolation", "none", "none, snp or tdx: the guest as a confidential VM, on an emulated SEV-SNP machine or TDX module")
 	s.BoolVar(&f.oracle, "oracle", false, "with --isolation: compare the instructions that Keel executes for the guest with what KVM does")
+	s.StringVar(&f.strict, "strict", "off", "with --isolation: off, count or kill: what becomes of requests to the host, once the guest runs, that are not on Keel's list")
 	s.StringVar(&f.JSONReport, "json", "", "file for the run report")
 	s.DurationVar(&f.Timeout, "timeout", 0, "end the run after this time, for example 90s")
 	s.StringVar(&f.QEMU, "qemu", "", "QEMU binary (default qemu-system-x86_64 in PATH)")

@@ -53,6 +53,10 @@ func (f *runFlags) load(ctx context.Context) error {
 	if err := f.loadImage(ctx); err != nil {
 		return err
 	}
+	strict, err := config.ParseStrict(f.strict)
+	if err != nil {
+		return err
+	}
 	var digest []byte
 	if isolation != config.IsolationNone {
 		if digest, err = launchDigest(f.image, isolation); err != nil {
@@ -72,6 +76,7 @@ func (f *runFlags) load(ctx context.Context) error {
 		Isolation:    isolation,
 		LaunchDigest: digest,
 		Oracle:       f.oracle,
+		Strict:       strict,
 		Disks:        configDisks(f.Disks),
 		TPM:          tpm,
 	})

@@ -50,8 +50,9 @@ type StateRunner interface {
 	// RunState is Run with the state that s holds, and stores into it the state that
 	// the guest was left in. Port I/O and accesses to MSRs are those of Run, but
 	// nothing is to be answered: RIP is at the instruction, and State.Next behind it.
-	// What could not be undone has RIP and Next equal: string port I/O, and a write to
-	// where no memory and nothing reserved is. Registers and its like do not know what
+	// RIP and Next are equal where Next is not known. Of those exits string port input is
+	// undone, but for zeroes in the memory that it is going to fill; an element of string
+	// port output, and a write to where no memory and nothing reserved is, are not. Registers and its like do not know what
 	// RunState did.
 	RunState(s *State) (Exit, error)
 }

@@ -53,6 +53,7 @@ type machine struct {
 	oracle         bool         // what Keel executes is compared
 	isolation      inspect.Node // nil where there is none
 	pciHigh        uint64       // bytes of PCI's window above RAM
+	gate           *hcl.Gate    // to the host, nil without strict mode
 }
 
 // build composes the machine on a partition.

@@ -1,6 +1,7 @@
 package paravisor
 
 import (
+	"keel/hcl"
 	"keel/translate/nvme"
 	"keel/translate/scsi"
 	"keel/translate/storvsp"
@@ -27,7 +28,17 @@ func (m *machine) refused() refusals {
 	if m.tpm != nil {
 		r.tpm(m.tpm)
 	}
+	r.strict(m.gate)
 	return r
+}
+
+// strict adds the requests to the host that strict mode has refused.
+func (r refusals) strict(g *hcl.Gate) {
+	r.add("strict-memory", g.Refused(hcl.HostMemory))
+	r.add("strict-device", g.Refused(hcl.HostDevice))
+	r.add("strict-file", g.Refused(hcl.HostFile))
+	r.add("strict-key-server", g.Refused(hcl.HostKeyServer))
+	r.add("strict-nmi", g.Refused(hcl.HostNMI))
 }
 
 // refused adds what the disks, their fronts and their controllers have counted.

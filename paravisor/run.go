@@ -119,6 +119,7 @@ type keel struct {
 	machine *machine
 	payload *payload
 	tee     hcl.Attester // nil without isolation
+	gate    *hcl.Gate    // to the host, nil without strict mode
 
 	changing atomic.Bool // a disk is being added or removed
 
@@ -144,6 +145,10 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if c.Memory >= env.Handoff.RAMBytes {
 		return nil, tooLittle(c.Memory, env.Handoff.RAMBytes)
 	}
+	k := &keel{control: ctl, config: c}
+	k.gate = k.newGate()
+	env.guard(k.gate)
+	k.env = env
 	partition, err := env.Open(c)
 	if err != nil {
 		if errors.Is(err, hcl.ErrNotSupported) {
@@ -154,13 +159,15 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 		}
 		return nil, err
 	}
+	if p, ok := partition.(hcl.Guarded); ok {
+		p.Guard(k.gate)
+	}
 	var oracle hcl.Partition
 	if c.Oracle {
 		if oracle, err = env.OpenOracle(); err != nil {
 			return nil, err
 		}
 	}
-	k := &keel{env: env, control: ctl, config: c}
 	memory, granule, err := allocate(c.Memory, env.Log)
 	if err != nil {
 		return nil, err
@@ -185,6 +192,7 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if k.machine, err = build(partition, oracle, memory, c, tpm, env.Log); err != nil {
 		return nil, err
 	}
+	k.machine.gate = k.gate
 	if ctls != nil {
 		k.machine.disks.use(ctls)
 	}
@@ -231,6 +239,7 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 	}
 	for first := true; ; first = false {
 		end, err := k.machine.boot(k.payload, k.config, func() {
+			k.gate.Running(true)
 			if first {
 				k.control.send(handoff.Event{Event: handoff.EventEntry})
 				// What loading and measuring took is not needed again.
@@ -240,6 +249,10 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 				panic("asked for by " + PanicWord)
 			}
 		})
+		k.gate.Running(false)
+		if err == nil {
+			err = strictFailure(k.gate)
+		}
 		if err != nil {
 			return end, err
 		}
@@ -262,6 +275,10 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 func (k *keel) command(c handoff.Command) {
 	switch c.Command {
 	case handoff.CommandNMI:
+		if err := k.gate.Ask(hcl.HostNMI); err != nil {
+			k.env.Log.Warn("the host asked for an NMI", "error", err)
+			return
+		}
 		k.machine.guest.NMI()
 	case handoff.CommandReport:
 		k.report()
@@ -287,6 +304,11 @@ func (k *keel) change(c handoff.Command) error {
 	d, err := config.ParseDisk(c.Disk)
 	if err != nil {
 		return err
+	}
+	if c.Command == handoff.CommandDiskAdd {
+		if err := k.gate.Ask(hcl.HostDevice); err != nil {
+			return err
+		}
 	}
 	if k.machine.disks.controllers == nil {
 		return errors.New("the guest was started without disks")

@@ -13,6 +13,9 @@ func (m *machine) Inspect(f *inspect.Fields) {
 	if m.isolation != nil {
 		f.Node("isolation", m.isolation, "what keeps the guest's memory from the host")
 	}
+	if m.gate != nil {
+		f.Node("strict", m.gate, "requests to the host while the guest runs")
+	}
 	if m.oracle {
 		f.Node("oracle", comparison(m.guest.Oracle()), "what Keel executed, compared with KVM")
 	}

@@ -82,7 +82,8 @@ func (v *vp) mmio(e *hcl.Exit) {
 	}
 }
 
-// readMSR answers RDMSR for what Keel keeps; ok is false for #GP.
+// readMSR answers RDMSR for what Keel keeps; ok is false for #GP, which is for all that no
+// table has.
 func (v *vp) readMSR(index uint32) (value uint64, ok bool) {
 	switch {
 	case v.isHyperVMSR(index):
@@ -93,8 +94,12 @@ func (v *vp) readMSR(index uint32) (value uint64, ok bool) {
 		return v.local.APICBase(), true
 	case index == x86.IA32_TSC_DEADLINE:
 		return v.local.TSCDeadline(), true
+	case index == x86.IA32_TSC:
+		return v.backend.TSC(), true
+	case index == x86.IA32_TSC_ADJUST:
+		return v.adjust, true
 	}
-	return 0, false
+	return v.msrs.Read(index)
 }
 
 // writeMSR answers WRMSR for what Keel keeps; ok is false for #GP.
@@ -117,12 +122,25 @@ func (v *vp) writeMSR(index uint32, value uint64) (ok bool) {
 		v.local.SetTSCDeadline(value)
 		return true
 	case index == x86.IA32_TSC, index == x86.IA32_TSC_ADJUST:
-		// The substrate keeps the counter; Keel only has to know its offset.
-		ok := v.backend.SetMSR(index, value) == nil
-		v.local.TSCMoved()
-		return ok
+		return v.moveTSC(index, value)
 	}
-	return false
+	return v.msrs.Write(index, value)
+}
+
+// moveTSC writes the time stamp counter or its offset. The substrate keeps the counter;
+// Keel only has to know the offset, which a write of the counter moves, too (Intel SDM
+// vol. 3, "IA32_TSC_ADJUST Register Support").
+func (v *vp) moveTSC(index uint32, value uint64) bool {
+	adjust := value
+	if index == x86.IA32_TSC {
+		adjust = v.adjust + value - v.backend.TSC()
+	}
+	ok := v.backend.SetMSR(index, value) == nil
+	if ok {
+		v.adjust = adjust
+	}
+	v.local.TSCMoved()
+	return ok
 }
 
 // load reads up to eight little-endian bytes.

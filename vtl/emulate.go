@@ -42,7 +42,7 @@ func (g *Guest) reserve(raw hcl.RawFaults) error {
 	}
 	for _, v := range g.vps {
 		v.emu = &emulation{}
-		v.emu.emulator = x86emu.New(physical{v, g.config.RAM}, ports{g}, nil)
+		v.emu.emulator = x86emu.New(physical{v, g.config.RAM}, ports{v}, nil)
 	}
 	return nil
 }
@@ -162,17 +162,22 @@ func (physical) CompareAndSwap16(x86.GPA, [2]uint64, [2]uint64) (swapped, ok boo
 	return false, false
 }
 
-// ports are those that string port I/O reaches.
-type ports struct{ g *Guest }
+// ports are those that string port I/O of a VP reaches.
+type ports struct{ v *vp }
 
 var _ x86emu.Ports = ports{}
 
 // ReadPIO reads from a port.
-func (p ports) ReadPIO(port uint16, size int) uint32 { return p.g.config.Ports.Read(port, size) }
+func (p ports) ReadPIO(port uint16, size int) uint32 {
+	value := p.v.guest.config.Ports.Read(port, size)
+	p.v.oracle.notePort(port, size, uint64(value), false)
+	return value
+}
 
 // WritePIO writes to a port.
 func (p ports) WritePIO(port uint16, size int, value uint32) {
-	p.g.config.Ports.Write(port, size, value)
+	p.v.oracle.notePort(port, size, uint64(value), true)
+	p.v.guest.config.Ports.Write(port, size, value)
 }
 
 // ReadMMIO reads from a device.

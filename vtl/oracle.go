@@ -25,12 +25,13 @@ const maxAccesses = 64
 // maxKicks bounds how often a run of the shadow VP is disturbed.
 const maxKicks = 1000
 
-// access is one access to a device.
+// access is one access to a device, or of string I/O to a port.
 type access struct {
-	gpa   x86.GPA
-	size  int
-	write bool
-	data  uint64
+	isPort bool
+	gpa    x86.GPA // or the port
+	size   int
+	write  bool
+	data   uint64
 }
 
 // oracle is the shadow of one VP.
@@ -77,11 +78,21 @@ func (o *oracle) begin(r *hcl.Registers) {
 
 // note takes an access of the instruction.
 func (o *oracle) note(gpa x86.GPA, b []byte, write bool) {
-	if o == nil {
-		return
+	if o != nil {
+		o.add(access{false, gpa, len(b), write, load(b)})
 	}
+}
+
+// notePort takes one to a port.
+func (o *oracle) notePort(port uint16, size int, value uint64, write bool) {
+	if o != nil {
+		o.add(access{true, x86.GPA(port), size, write, value})
+	}
+}
+
+func (o *oracle) add(a access) {
 	if o.count < maxAccesses {
-		o.accesses[o.count] = access{gpa, len(b), write, load(b)}
+		o.accesses[o.count] = a
 	}
 	o.count++
 }
@@ -120,19 +131,16 @@ func (o *oracle) compare(s *hcl.SpecialRegisters, after *hcl.Registers) (string,
 	if err := o.vp.SetRegisters(&o.before); err != nil {
 		return "", err
 	}
-	for i := range o.count {
-		want := &o.accesses[i]
+	for done := 0; done < o.count; {
 		e, err := o.run()
 		if err != nil {
 			return "", err
 		}
-		if e.Kind != hcl.ExitMMIO || e.GPA != want.gpa || len(e.Data) != want.size || e.Write != want.write ||
-			e.Write && load(e.Data) != want.data {
-			return fmt.Sprintf("access %d is %+v, Keel's %+v", i+1, e, *want), nil
+		n := o.answer(done, &e)
+		if n == 0 {
+			return fmt.Sprintf("access %d is %+v, Keel's %+v", done+1, e, o.accesses[done]), nil
 		}
-		if !e.Write {
-			store(e.Data, want.data)
-		}
+		done += n
 	}
 	// The next run completes the instruction and goes no further.
 	o.vp.Kick()
@@ -148,6 +156,30 @@ func (o *oracle) compare(s *hcl.SpecialRegisters, after *hcl.Registers) (string,
 		return "", err
 	}
 	return fmt.Sprintf("registers are %+v, Keel's %+v", got, *after), nil
+}
+
+// answer compares an exit of the shadow VP with Keel's accesses from one on, and gives it
+// what those have read. It returns how many they were, 0 where they differ.
+func (o *oracle) answer(first int, e *hcl.Exit) int {
+	want := o.accesses[first:min(o.count, maxAccesses)]
+	size := want[0].size
+	n, address, kind := 1, e.GPA, hcl.ExitMMIO
+	if want[0].isPort { // several elements may come at once
+		n, address, kind = len(e.Data)/size, x86.GPA(e.Port), hcl.ExitPIO
+	}
+	if e.Kind != kind || address != want[0].gpa || n > len(want) || len(e.Data) != n*size {
+		return 0
+	}
+	for i, a := range want[:n] {
+		data := e.Data[i*size : (i+1)*size]
+		switch {
+		case a.isPort != want[0].isPort || a.gpa != want[0].gpa || a.size != size || a.write != e.Write || a.write && load(data) != a.data:
+			return 0
+		case !a.write:
+			store(data, a.data)
+		}
+	}
+	return n
 }
 
 // run enters the shadow VP until it leaves by itself. Kicks that come meanwhile are not

@@ -58,6 +58,77 @@ func TestOracle(t *testing.T) {
 	}
 }
 
+// TestOracleStrings: the shadow VP gets what Keel has read from a port, in one exit or in
+// several, and no more of it.
+func TestOracleStrings(t *testing.T) {
+	ins := func(elements int, data []byte) hcl.Exit {
+		return hcl.Exit{Kind: hcl.ExitPIO, Port: 0x40, Size: 1, Data: data[:elements]}
+	}
+	for name, tt := range map[string]struct {
+		elements []int // of the exits of the shadow VP
+		write    bool
+		want     string
+	}{
+		"at once":     {[]int{3}, false, ""},
+		"one by one":  {[]int{1, 1, 1}, false, ""},
+		"too many":    {[]int{4}, false, "access 1"},
+		"none":        {[]int{0}, false, "access 1"},
+		"too few":     {[]int{2}, false, "access 3"},
+		"a write":     {[]int{3}, true, "access 1"},
+		"another one": {[]int{3, 1}, false, "follows 3 accesses"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []byte
+			var last []byte
+			shadow := &fakePartition{vps: map[int]*fakeVP{}, scripts: map[int]script{0: func(vp *fakeVP, turn int) (hcl.Exit, error) {
+				got = append(got, last...)
+				last = nil
+				if turn < len(tt.elements) {
+					last = make([]byte, tt.elements[turn])
+					e := ins(tt.elements[turn], last)
+					e.Write = tt.write
+					return e, nil
+				}
+				vp.regs.RIP, vp.regs.RDI, vp.regs.RCX = 0x1002, 0x3003, 0
+				return hcl.Exit{Kind: hcl.ExitKick}, nil
+			}}}
+			var g *Guest
+			g = rawGuestWith(t, []byte{0xf3, 0x6c}, shadow, func(vp *fakeVP, turn int) (hcl.Exit, error) { // rep insb
+				if turn == 0 {
+					vp.regs.RDX, vp.regs.RDI, vp.regs.RCX = 0x40, 0x3000, 3
+					return hcl.Exit{Kind: hcl.ExitMemoryFault, Port: 0x40, Size: 1, RIP: 0x1000}, nil
+				}
+				if vp.regs.RIP != 0x1002 || vp.regs.RDI != 0x3003 || vp.regs.RCX != 0 {
+					t.Errorf("%+v", vp.regs)
+				}
+				g.Stop(End{Kind: EndStopped})
+				return hcl.Exit{Kind: hcl.ExitKick}, nil
+			})
+			if err := g.config.Ports.Map("counter", 0x40, 1, &counter{}); err != nil {
+				t.Fatal(err)
+			}
+			run(t, g)
+			memory := make([]byte, 4)
+			if err := g.config.RAM.ReadAt(0x3000, memory); err != nil || string(memory) != "\x01\x02\x03\x00" {
+				t.Errorf("memory holds %x, %v", memory, err)
+			}
+			s := g.Oracle()
+			if s.Compared != 1 || (s.Different == 0) != (tt.want == "") || !strings.Contains(s.First, tt.want) {
+				t.Errorf("%+v", s)
+			}
+			if tt.want == "" && string(got) != "\x01\x02\x03" {
+				t.Errorf("the shadow VP read %x", got)
+			}
+		})
+	}
+}
+
+// counter is a port that counts its reads.
+type counter struct{ n uint32 }
+
+func (c *counter) ReadPIO(uint16, int) uint32 { c.n++; return c.n }
+func (*counter) WritePIO(uint16, int, uint32) {}
+
 // TestOracleOtherAccess: an access elsewhere, or of another size, differs.
 func TestOracleOtherAccess(t *testing.T) {
 	for _, e := range []hcl.Exit{

@@ -8,6 +8,7 @@ import (
 	"keel/hcl"
 	"keel/hcl/sys"
 	"keel/vtl/apic"
+	"keel/vtl/msr"
 )
 
 // vp is one virtual processor with its thread. Fields without a note belong to
@@ -41,6 +42,8 @@ type vp struct {
 	broken  error  // of the substrate, in the middle of an exit
 	trace   trace
 	emu     *emulation // nil unless faults are raw
+	msrs    msr.Bank   // that neither the substrate nor a part of Keel keeps
+	adjust  uint64     // IA32_TSC_ADJUST
 	oracle  *oracle    // nil unless what Keel executes is compared
 	exits   [hcl.ExitKinds]atomic.Uint64
 }
@@ -87,6 +90,8 @@ func (v *vp) reset() error {
 	v.waiting, v.spared = !v.local.BSP(), nil
 	v.rip, v.trace = 0, trace{}
 	v.arm(0)
+	v.msrs.Reset()
+	v.adjust = 0
 	return v.resetBackend()
 }
 

@@ -28,6 +28,7 @@ const (
 	OutcomeBadDisk          Outcome = "bad-disk"          // disk image missing, locked or malformed
 	OutcomeBadState         Outcome = "bad-state"         // TPM state missing, damaged, sealed with another key or of another VM
 	OutcomeBadEvidence      Outcome = "bad-evidence"      // evidence of a confidential VM that convinces nobody
+	OutcomeStrict           Outcome = "strict"            // strict mode ended the VM over a request to the host
 )
 
 // exitCodes lists the exit status of each outcome.
@@ -50,6 +51,7 @@ var exitCodes = map[Outcome]int{
 	OutcomeBadDisk:          15,
 	OutcomeBadState:         16,
 	OutcomeBadEvidence:      17,
+	OutcomeStrict:           18,
 }
 
 // ExitCode returns the exit status that stands for the outcome. An outcome

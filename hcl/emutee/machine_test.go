@@ -99,7 +99,9 @@ func TestRunExits(t *testing.T) {
 	}{
 		{"OUT", hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 1, Port: 0x10, Data: make([]byte, 1)}, 0x1000, 0x1002, vmsa.ExitInfo{Code: 0x7b, Info1: 0x10<<16 | 3<<10 | 1<<7 | 1<<4, Info2: 0x1002, NRIP: 0x1002}, 0x1000},
 		{"REP OUTS", hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 1, Port: 0x10, Data: make([]byte, 1)}, 0x1000, 0x1000, vmsa.ExitInfo{Code: 0x7b, Info1: 0x10<<16 | 3<<10 | 1<<7 | 1<<4, Info2: 0x1000, NRIP: 0x1000}, 0x1000},
-		{"REP INS", hcl.Exit{Kind: hcl.ExitPIO, Size: 1, Data: make([]byte, 1)}, 0x1000, 0x1000, vmsa.ExitInfo{Code: snp.EXIT_INVALID, NRIP: 0x1000}, 0x1000},
+		{"REP INS", hcl.Exit{Kind: hcl.ExitPIO, Size: 1, Port: 0x10, Data: make([]byte, 4)}, 0x1000, 0x1000, vmsa.ExitInfo{Code: 0x7b, Info1: 0x10<<16 | 3<<10 | 1<<7 | 1<<4 | 1<<3 | 1<<2 | 1}, 0x1000},
+		{"INS", hcl.Exit{Kind: hcl.ExitPIO, Size: 2, Port: 0x10, Data: make([]byte, 2)}, 0x1000, 0x1000, vmsa.ExitInfo{Code: 0x7b, Info1: 0x10<<16 | 3<<10 | 1<<7 | 1<<5 | 1<<2 | 1}, 0x1000},
+		{"REP OUTS of many", hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 1, Data: make([]byte, 4)}, 0x1000, 0x1000, vmsa.ExitInfo{Code: snp.EXIT_INVALID, NRIP: 0x1000}, 0x1000},
 		{"RDMSR", hcl.Exit{Kind: hcl.ExitMSRRead}, 0x1000, 0x1002, vmsa.ExitInfo{Code: 0x7c, NRIP: 0x1002}, 0x1000},
 		{"HLT", hcl.Exit{Kind: hcl.ExitHalt}, 0x1001, 0, vmsa.ExitInfo{Code: 0x78, NRIP: 0x1001}, 0x1000},
 		{"window", hcl.Exit{Kind: hcl.ExitInterruptWindow}, 0x1000, 0, vmsa.ExitInfo{Code: 0x64}, 0x1000},

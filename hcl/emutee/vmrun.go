@@ -65,11 +65,7 @@ func (m *Machine) enter(p *processor) error {
 				continue
 			}
 		case hcl.ExitPIO:
-			if p.state.Next == p.state.Registers.RIP && !p.output(&e) {
-				m.lost.Add(1)
-				e = hcl.Exit{Kind: hcl.ExitEmulationFailed}
-			}
-			p.area.SetExit(&e, p.state.Next)
+			m.port(p, &e)
 		case hcl.ExitHalt: // one byte, and behind it by now
 			next := p.state.Registers.RIP
 			p.state.Registers.RIP--
@@ -80,6 +76,21 @@ func (m *Machine) enter(p *processor) error {
 		return err
 	}
 	return fmt.Errorf("%w: page after page is denied that the RMP allows", ErrVP)
+}
+
+// port describes an access to a port. A string has RIP and Next equal (hcl.StateRunner).
+func (m *Machine) port(p *processor, e *hcl.Exit) {
+	next, str := p.state.Next, p.state.Next == p.state.Registers.RIP
+	switch {
+	case str && !e.Write:
+		p.area.SetExit(e, 0)
+		p.area.Exit.Info1 |= snp.IOIO_STRING
+		return
+	case str && !p.output(e):
+		m.lost.Add(1)
+		e = &hcl.Exit{Kind: hcl.ExitEmulationFailed}
+	}
+	p.area.SetExit(e, next)
 }
 
 // fault describes an access to a page that the guest is denied. It returns false when

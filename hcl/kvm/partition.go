@@ -141,7 +141,10 @@ func (p *Partition) create(kind uintptr) error {
 		kvm.MSR_EXIT_REASON_INVAL|kvm.MSR_EXIT_REASON_UNKNOWN|kvm.MSR_EXIT_REASON_FILTER); err != nil {
 		return err
 	}
-	return p.filterMSRs()
+	if kind != kvm.X86_DEFAULT_VM {
+		return p.allowMSRs()
+	}
+	return p.denyMSRs()
 }
 
 // enable switches a capability of the VM on.
@@ -164,8 +167,8 @@ const (
 
 // msrFilter mirrors struct kvm_msr_filter: 16 ranges with a bitmap each.
 type msrFilter struct {
-	_      [2]uint32 // flags, padding
-	ranges [16]msrFilterRange
+	flags, _ uint32
+	ranges   [16]msrFilterRange
 }
 
 type msrFilterRange struct {
@@ -174,21 +177,36 @@ type msrFilterRange struct {
 	bitmap             uint64 // address of the bitmap; a zero bit denies
 }
 
-// filterMSRs makes accesses to the MSRs above exit. What Keel forbids in
+const both = kvm.MSR_FILTER_READ | kvm.MSR_FILTER_WRITE
+
+// denyMSRs makes accesses to the MSRs above exit. What Keel forbids in
 // bitmaps of zeros is denied to KVM and so reaches Keel.
-func (p *Partition) filterMSRs() error {
-	const both = kvm.MSR_FILTER_READ | kvm.MSR_FILTER_WRITE
+func (p *Partition) denyMSRs() error {
 	denied := []msrFilterRange{
 		{flags: kvm.MSR_FILTER_WRITE, count: 1, base: msrTSC},
 		{flags: kvm.MSR_FILTER_WRITE, count: 1, base: msrTSCAdjust},
 		{flags: both, count: 1, base: msrAPICBase},
 		{flags: both, count: 1, base: msrTSCDeadline},
 	}
-	var f msrFilter
-	copy(f.ranges[:], denied)
-	var zero uint64
-	_, err := sys.IoctlVia(p.vm, kvm.X86_SET_MSR_FILTER, &f, &zero, func(f *msrFilter, address uint64) {
-		for i := range denied {
+	return p.filterMSRs(0, denied, 0)
+}
+
+// allowMSRs makes accesses to all MSRs exit but for those that the processor keeps for an
+// isolated guest.
+func (p *Partition) allowMSRs() error {
+	var allowed []msrFilterRange
+	for _, k := range hcl.KeptMSRs {
+		allowed = append(allowed, msrFilterRange{flags: both, count: k.Last - k.First + 1, base: k.First})
+	}
+	return p.filterMSRs(kvm.MSR_FILTER_DEFAULT_DENY, allowed, ^uint64(0))
+}
+
+// filterMSRs sets a filter of ranges of at most 64 registers, with the same bitmap for all.
+func (p *Partition) filterMSRs(flags uint32, ranges []msrFilterRange, bitmap uint64) error {
+	f := msrFilter{flags: flags}
+	copy(f.ranges[:], ranges)
+	_, err := sys.IoctlVia(p.vm, kvm.X86_SET_MSR_FILTER, &f, &bitmap, func(f *msrFilter, address uint64) {
+		for i := range ranges {
 			f.ranges[i].bitmap = address
 		}
 	})

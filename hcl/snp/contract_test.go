@@ -43,10 +43,9 @@ func open() (hcl.RawFaults, error) {
 	return p, nil
 }
 
-// TestContract: the suite of every backend. INS the emulated machine cannot undo;
-// TestMachine shows what it does.
+// TestContract: the suite of every backend.
 func TestContract(t *testing.T) {
-	hcltest.RunFaulting(t, open, "string port input")
+	hcltest.RunFaulting(t, open)
 	hcltest.RunRaw(t, open)
 }
 
@@ -194,13 +193,6 @@ func TestMachine(t *testing.T) {
 			}
 			if undone, lost := s.m.Undone(); undone != 2 || lost != 0 {
 				s.t.Errorf("undone %d, lost %d", undone, lost)
-			}
-		}},
-		{"string port input", func(s *scene) {
-			s.g.Program(0, 0xbe, 0x00, 0x30, 0xb9, 0x04, 0x00, 0xba, 0x10, 0x00, 0xfc, 0xf3, 0x6c, 0xf4)
-			s.g.Want(hcl.ExitEmulationFailed)
-			if _, lost := s.m.Undone(); lost != 1 {
-				s.t.Errorf("lost %d", lost)
 			}
 		}},
 		{"denied page in a large entry", func(s *scene) {

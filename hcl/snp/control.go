@@ -108,7 +108,10 @@ func (vp *VP) validMSR(index uint32, v uint64) bool {
 			return false
 		}
 	case msrXSS:
-		return v&^vp.cpuid.SupportedXSS() == 0
+		if v&^vp.cpuid.SupportedXSS() != 0 {
+			vp.p.stats.add(countXSS)
+			return false
+		}
 	case msrPAT:
 		for ; v != 0; v >>= 8 {
 			if t := v & 0xff; t > 7 || t == 2 || t == 3 { // §7.8.1

@@ -92,7 +92,7 @@ func TestSilentExits(t *testing.T) {
 		{what: "WRMSR EFER, SVME", code: 0x7c, info: 1, before: regs(0x1000, 0xc0000080, 0), rip: at, inject: exception(13, gp), stats: Stats{RefusedEFER: 1}},
 		{what: "WRMSR EFER, LME while paging", code: 0x7c, info: 1, before: both(regs(0x100, 0xc0000080, 0), cr4(1<<5)), rip: at, inject: exception(13, gp), stats: Stats{RefusedEFER: 1}},
 		{what: "WRMSR XSS", code: 0x7c, info: 1, before: regs(1<<11, 0xda0, 0), rip: behind, check: func(a *vmsa.SaveArea) bool { return a.XSS == 1<<11 }},
-		{what: "WRMSR XSS, unknown bit", code: 0x7c, info: 1, before: regs(1<<8, 0xda0, 0), rip: at, inject: exception(13, gp)},
+		{what: "WRMSR XSS, unknown bit", code: 0x7c, info: 1, before: regs(1<<8, 0xda0, 0), rip: at, inject: exception(13, gp), stats: Stats{RefusedXSS: 1}},
 
 		{what: "CR0 trap", code: 0x90, before: cr0(0x80010031), rip: at, check: func(a *vmsa.SaveArea) bool { return a.Special.CR0 == 0x80010031 }},
 		{what: "CR0 trap, NW alone", code: 0x90, before: cr0(protected | 1<<29), rip: at, inject: exception(13, gp), stats: Stats{RefusedCR: 1}, check: func(a *vmsa.SaveArea) bool { return a.Special.CR0 == protected }},

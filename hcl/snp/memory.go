@@ -3,6 +3,7 @@ package snp
 import (
 	"fmt"
 
+	"keel/hcl"
 	"keel/hcl/abi/snp"
 	"keel/hcl/abi/x86"
 	"keel/hcl/private"
@@ -19,7 +20,7 @@ func (p *Partition) Deny(gpa x86.GPA, length uint64) error { return p.ram.Permit
 func (p *Partition) Allow(gpa x86.GPA, length uint64) error { return p.ram.Permit(gpa, length, true) }
 
 // pages is what SNP does to a page.
-type pages struct{ hw Hardware }
+type pages struct{ p *Partition }
 
 var _ private.TEE = pages{}
 
@@ -32,7 +33,10 @@ func sizeOf(large bool) uint8 {
 
 // Accept asks the host for a private page and validates it.
 func (p pages) Accept(gpa x86.GPA, large bool) error {
-	if err := p.hw.PageState(gpa, sizeOf(large), true); err != nil {
+	if err := p.p.gate.Ask(hcl.HostAccept); err != nil {
+		return err
+	}
+	if err := p.p.hw.PageState(gpa, sizeOf(large), true); err != nil {
 		return fmt.Errorf("%w: %w", ErrHost, err)
 	}
 	return p.validate(gpa, sizeOf(large))
@@ -50,7 +54,7 @@ func (p pages) Permit(gpa x86.GPA, large, all bool) error {
 // validate validates a page, once in the guest's life: a second time would let the host
 // show one of two pages at the same address (§15.36.6).
 func (p pages) validate(gpa x86.GPA, size uint8) error {
-	code, unchanged, err := p.hw.PValidate(gpa, size, true)
+	code, unchanged, err := p.p.hw.PValidate(gpa, size, true)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrHost, err)
@@ -66,7 +70,7 @@ func (p pages) validate(gpa x86.GPA, size uint8) error {
 
 // adjust sets what the guest may do with a page.
 func (p pages) adjust(gpa x86.GPA, size, permissions uint8) error {
-	code, err := p.hw.RMPAdjust(gpa, size, VMPL, permissions, false)
+	code, err := p.p.hw.RMPAdjust(gpa, size, VMPL, permissions, false)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrHost, err)

@@ -13,7 +13,8 @@ import (
 // Partition is a guest at VMPL2. Every access to what is not its memory is an
 // hcl.ExitMemoryFault.
 type Partition struct {
-	hw Hardware
+	hw   Hardware
+	gate *hcl.Gate // to the host, nil where everything may pass
 
 	ram   *private.Memory
 	mu    sync.Mutex   // guards taken
@@ -24,6 +25,7 @@ type Partition struct {
 var (
 	_ hcl.RawFaults = (*Partition)(nil)
 	_ hcl.Accepter  = (*Partition)(nil)
+	_ hcl.Guarded   = (*Partition)(nil)
 )
 
 // Open makes a partition on a machine, which it closes when it is closed.
@@ -31,14 +33,22 @@ func Open(hw Hardware) (*Partition, error) {
 	if hw == nil {
 		return nil, fmt.Errorf("%w: no machine", ErrOpen)
 	}
-	return &Partition{hw: hw, ram: private.New(pages{hw}), taken: map[int]bool{}}, nil
+	p := &Partition{hw: hw, taken: map[int]bool{}}
+	p.ram = private.New(pages{p})
+	return p, nil
 }
 
 // MapMemory makes memory, Keel's mapping of it, the guest's RAM. Its pages are accepted
 // when they are first used: by the guest without more ado, by Keel through Accept.
 func (p *Partition) MapMemory(gpa x86.GPA, m []byte) error {
+	if err := p.gate.Ask(hcl.HostMemory); err != nil {
+		return err
+	}
 	return p.ram.Add(gpa, m, virtualTOM, p.hw.MapMemory)
 }
+
+// Guard makes requests to the host pass a gate.
+func (p *Partition) Guard(g *hcl.Gate) { p.gate = g }
 
 // Reserve makes a range that has no memory one of an emulated device.
 func (p *Partition) Reserve(gpa x86.GPA, length uint64) error {

@@ -13,7 +13,7 @@ type Stats struct {
 	Reinjected                   uint64 // events whose delivery an exit had interrupted
 	LostEvents                   uint64 // events that gave way to an exception
 	RefusedCR, RefusedEFER       uint64 // values that the guest must not load
-	RefusedXCR0                  uint64
+	RefusedXCR0, RefusedXSS      uint64
 	RefusedInstructions          uint64 // that no guest may execute
 	Busy                         uint64 // entries while the VMSA was being written
 }
@@ -24,6 +24,7 @@ const (
 	countCR
 	countEFER
 	countXCR0
+	countXSS
 	countInstruction
 	countBusy
 	countNumber
@@ -39,7 +40,7 @@ func (p *Partition) Stats() Stats {
 	large, small, stale := p.ram.Stats()
 	return Stats{
 		AcceptedLarge: large, AcceptedSmall: small, Stale: stale, Reinjected: c[countReinjected].Load(), LostEvents: c[countLost].Load(),
-		RefusedCR: c[countCR].Load(), RefusedEFER: c[countEFER].Load(), RefusedXCR0: c[countXCR0].Load(),
+		RefusedCR: c[countCR].Load(), RefusedEFER: c[countEFER].Load(), RefusedXCR0: c[countXCR0].Load(), RefusedXSS: c[countXSS].Load(),
 		RefusedInstructions: c[countInstruction].Load(), Busy: c[countBusy].Load(),
 	}
 }
@@ -57,6 +58,7 @@ func (p *Partition) Inspect(f *inspect.Fields) {
 	count("refused_control_registers", s.RefusedCR, "values of CR0 and CR4 that the guest must not load")
 	count("refused_efer", s.RefusedEFER, "values of EFER that the guest must not load")
 	count("refused_xcr0", s.RefusedXCR0, "values of XCR0 that the guest must not load")
+	count("refused_xss", s.RefusedXSS, "values of XSS that the guest must not load")
 	count("refused_instructions", s.RefusedInstructions, "instructions that no guest may execute")
 	count("busy", s.Busy, "entries while the save area was being written")
 	if machine, ok := p.hw.(inspect.Node); ok {

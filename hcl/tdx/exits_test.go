@@ -95,7 +95,7 @@ func TestSilentExits(t *testing.T) {
 		{what: "WRMSR EFER, LME while paging", reason: 32, before: regs(0x100, 0xc0000080, 0), rip: at, inject: injectGP, stats: Stats{RefusedEFER: 1}},
 		{what: "WRMSR XSS", reason: 32, before: regs(1<<11, 0xda0, 0), rip: behind, check: func(g *entered) bool { return g.context.XSS == 1<<11 }},
 		{what: "RDMSR XSS", reason: 31, before: both(regs(0, 0xda0, 0), xcr0(1, 1<<11)), rip: behind, check: func(g *entered) bool { return g.Registers.RAX == 1<<11 }},
-		{what: "WRMSR XSS, unknown bit", reason: 32, before: regs(1<<8, 0xda0, 0), rip: at, inject: injectGP},
+		{what: "WRMSR XSS, unknown bit", reason: 32, before: regs(1<<8, 0xda0, 0), rip: at, inject: injectGP, stats: Stats{RefusedXSS: 1}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			f, p, vp := newVP(t, table...)

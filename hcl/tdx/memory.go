@@ -3,6 +3,7 @@ package tdx
 import (
 	"fmt"
 
+	"keel/hcl"
 	"keel/hcl/abi/tdx"
 	"keel/hcl/abi/x86"
 	"keel/hcl/private"
@@ -55,6 +56,9 @@ func levelOf(large bool) (level, size uint64) {
 // Accept asks the host for a private page and accepts it.
 func (p pages) Accept(gpa x86.GPA, large bool) error {
 	level, size := levelOf(large)
+	if err := p.p.gate.Ask(hcl.HostAccept); err != nil {
+		return err
+	}
 	if err := p.p.hw.MapGPA(gpa, size, true); err != nil {
 		return fmt.Errorf("%w: %w", ErrHost, err)
 	}

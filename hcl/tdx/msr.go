@@ -119,6 +119,7 @@ func (vp *VP) ownMSR(write bool) bool {
 		vp.setEFER(value&^eferLMA | vp.efer()&eferLMA)
 		vp.nxe = value&eferNXE != 0
 	case write && value&^vp.cpuid.SupportedXSS() != 0:
+		vp.p.stats.add(countXSS)
 		vp.raiseGP()
 		return true
 	case write:

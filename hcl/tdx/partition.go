@@ -13,7 +13,8 @@ import (
 // Partition is a guest that is L2 VM 1 of a TD. Every access to what is not its memory is an
 // hcl.ExitMemoryFault.
 type Partition struct {
-	hw Hardware
+	hw   Hardware
+	gate *hcl.Gate // to the host, nil where everything may pass
 
 	ram   *private.Memory
 	mu    sync.Mutex   // guards taken and vps
@@ -29,6 +30,7 @@ type Partition struct {
 var (
 	_ hcl.RawFaults = (*Partition)(nil)
 	_ hcl.Accepter  = (*Partition)(nil)
+	_ hcl.Guarded   = (*Partition)(nil)
 )
 
 // Open makes a partition on a machine, which it closes when it is closed, but not when
@@ -62,8 +64,14 @@ func Open(hw Hardware) (*Partition, error) {
 // MapMemory makes memory, Keel's mapping of it, the guest's RAM. Its pages are accepted
 // when they are first used: by the guest without more ado, by Keel through Accept.
 func (p *Partition) MapMemory(gpa x86.GPA, m []byte) error {
+	if err := p.gate.Ask(hcl.HostMemory); err != nil {
+		return err
+	}
 	return p.ram.Add(gpa, m, p.shared, p.hw.MapMemory)
 }
+
+// Guard makes requests to the host pass a gate.
+func (p *Partition) Guard(g *hcl.Gate) { p.gate = g }
 
 // Reserve makes a range that has no memory one of an emulated device.
 func (p *Partition) Reserve(gpa x86.GPA, length uint64) error {

@@ -12,6 +12,9 @@ import (
 func (c *Config) Canonical() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "vps=%d\nmemory=%d\nconsole=%v\nisolation=%v\n", c.VPs, c.Memory, c.Console, c.Isolation)
+	if c.Strict != StrictOff {
+		fmt.Fprintf(&b, "strict=%v\n", c.Strict)
+	}
 	for _, d := range c.Disks {
 		fmt.Fprintf(&b, "disk=%v:%d members=%d chunk=%d read-only=%t dvd=%t\n", d.Front, d.LUN, len(d.Serials), d.Chunk, d.ReadOnly, d.DVD)
 	}

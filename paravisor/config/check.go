@@ -28,7 +28,7 @@ func fromProto(m *configpb.Config) (*Config, error) {
 	}
 	// The order decides which of several faults is reported.
 	checks := []func(*Config, *configpb.Config) error{
-		checkVPs, checkMemory, checkText, checkPayload, checkModes, checkDisks, checkTPM,
+		checkVPs, checkMemory, checkText, checkPayload, checkModes, checkDisks, checkTPM, checkStrict,
 	}
 	for _, check := range checks {
 		if err := check(c, m); err != nil {

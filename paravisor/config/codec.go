@@ -66,6 +66,7 @@ func toProto(c *Config) *configpb.Config {
 		Disks:        disksToProto(c.Disks),
 		Tpm:          tpmToProto(c.TPM),
 		LaunchDigest: c.LaunchDigest,
+		Strict:       strictToProto(c.Strict),
 	}
 	m.LogLevel, m.ConsoleMode, m.Isolation = -1, -1, -1 // refused unless the value has a name
 	for name, isolation := range isolations {

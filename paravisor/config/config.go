@@ -59,6 +59,7 @@ type Config struct {
 	// DigestSize bytes with isolation.
 	LaunchDigest []byte
 	Oracle       bool // with isolation: KVM runs what Keel executes once more, and both are compared
+	Strict       Strict
 }
 
 // Isolation is what keeps the guest's memory from the host.

@@ -30,7 +30,7 @@ func good() *Config {
 		},
 		TPM:       &TPM{Interface: TPMTIS, StateSerial: "state", Seal: SealHostKey, Key: make([]byte, KeySize), Reset: true},
 		Isolation: IsolationSNP, LaunchDigest: make([]byte, DigestSize),
-		Oracle: true,
+		Oracle: true, Strict: StrictCount,
 	}
 }
 
@@ -65,6 +65,7 @@ func TestCanonical(t *testing.T) {
 		"read-only":    {func(c *Config) { c.Disks[0].ReadOnly = true }, true},
 		"chunk":        {func(c *Config) { c.Disks[1].Chunk *= 2 }, true},
 		"isolation":    {func(c *Config) { c.Isolation = IsolationNone }, true},
+		"strict":       {func(c *Config) { c.Strict = StrictKill }, true},
 		"no TPM":       {func(c *Config) { c.TPM = nil }, true},
 		"interface":    {func(c *Config) { c.TPM.Interface = TPMCRB }, true},
 		"no state":     {func(c *Config) { c.TPM.StateSerial, c.TPM.Seal = "", SealNone }, true},

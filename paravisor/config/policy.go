@@ -16,6 +16,7 @@ type Policy struct {
 	LogLevel   slog.Level // most talkative level allowed
 	Console    Console    // widest console allowed
 	TraceExits bool       // whether exits may be logged
+	Strict     Strict     // widest mode allowed with isolation
 }
 
 // Release returns the policy of release images: the host learns nothing of the
@@ -54,6 +55,8 @@ func (p Policy) allow(c *Config) error {
 		return p.refuse(handoff.OutcomeBadConfig, "logLevel", c.LogLevel, fmt.Sprintf("use %v, or a debug image", p.LogLevel))
 	case c.Console < p.Console:
 		return p.refuse(handoff.OutcomeBadConfig, "consoleMode", c.Console, fmt.Sprintf("use %v", p.Console))
+	case c.Isolation != IsolationNone && c.Strict < p.Strict:
+		return p.refuse(handoff.OutcomeBadConfig, "strict", c.Strict, fmt.Sprintf("use %v", p.Strict))
 	case c.TraceExits && !p.TraceExits:
 		return p.refuse(handoff.OutcomeBadConfig, "traceExits", true, "leave it out, or use a debug image")
 	}

@@ -31,12 +31,14 @@ const (
 	offSkip4Plain
 	offAckAPIC
 	offAckPIC
+	offUnwanted // ends the program with a triple fault
 	commonBytes
 )
 
 var common = map[int][]byte{
 	offSurvived: survived, offIgnore: ignore, offSkip2: skip2, offSkip3: skip3, offSkip3Plain: skip3Plain, offSkip4Plain: skip4Plain,
 	offAckAPIC: ackAPIC, offAckPIC: ackPIC,
+	offUnwanted: {0x0f, 0x0b}, // ud2, which nobody handles
 }
 
 // Vectors that programs handle otherwise than by ignoring them.

@@ -167,6 +167,7 @@ const (
 	MSR_EXIT_REASON_INVAL       = 0x1
 	MSR_EXIT_REASON_UNKNOWN     = 0x2
 	MSR_EXIT_REASON_FILTER      = 0x4
+	MSR_FILTER_DEFAULT_DENY     = 0x1
 	MSR_FILTER_READ             = 0x1
 	MSR_FILTER_WRITE            = 0x2
 	VCPU_TSC_CTRL               = 0x0

@@ -160,7 +160,9 @@ func TestRunExits(t *testing.T) {
 	}{
 		{"OUT", hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 1, Port: 0x10, Data: make([]byte, 1)}, 0x1000, 0x1002, l2.Exit{Reason: 30, Qualification: 0x10 << 16, Length: 2}, 0x1000},
 		{"REP OUTS", hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 1, Port: 0x10, Data: make([]byte, 1)}, 0x1000, 0x1000, l2.Exit{Reason: 30, Qualification: 0x10 << 16, Length: 1}, 0xfff},
-		{"REP INS", hcl.Exit{Kind: hcl.ExitPIO, Size: 1, Data: make([]byte, 1)}, 0x1000, 0x1000, EntryFailure(), 0x1000},
+		{"REP INS", hcl.Exit{Kind: hcl.ExitPIO, Size: 1, Port: 0x10, Data: make([]byte, 4)}, 0x1000, 0x1000, l2.Exit{Reason: 30, Qualification: 0x10<<16 | 1<<5 | 1<<4 | 1<<3}, 0x1000},
+		{"INS", hcl.Exit{Kind: hcl.ExitPIO, Size: 2, Port: 0x10, Data: make([]byte, 2)}, 0x1000, 0x1000, l2.Exit{Reason: 30, Qualification: 0x10<<16 | 1<<4 | 1<<3 | 1}, 0x1000},
+		{"REP OUTS of many", hcl.Exit{Kind: hcl.ExitPIO, Write: true, Size: 1, Data: make([]byte, 4)}, 0x1000, 0x1000, EntryFailure(), 0x1000},
 		{"RDMSR", hcl.Exit{Kind: hcl.ExitMSRRead}, 0x1000, 0x1002, l2.Exit{Reason: 31, Length: 2}, 0x1000},
 		{"HLT", hcl.Exit{Kind: hcl.ExitHalt}, 0x1001, 0, l2.Exit{Reason: 12, Length: 1}, 0x1000},
 		{"kick", hcl.Exit{Kind: hcl.ExitKick}, 0x1000, 0, l2.Exit{Status: tdx.STATUS_L2_EXIT_PENDING_INTERRUPT, Reason: 1}, 0x1000},

@@ -113,11 +113,16 @@ func (m *Machine) exit(p *processor, e *hcl.Exit) (l2.Exit, bool, error) {
 		x, ok := m.unreserved(p, e)
 		return x, ok, nil
 	case hcl.ExitPIO:
-		if s.Next == s.Registers.RIP {
-			if !p.output(e) {
-				m.lost.Add(1)
-				return EntryFailure(), true, nil
-			}
+		switch {
+		case s.Next != s.Registers.RIP:
+		case !e.Write: // a string, of which nothing is done: its length is not known
+			x, _ := l2.FromHCL(e, 0)
+			x.Qualification |= tdx.IO_STRING
+			return x, true, nil
+		case !p.output(e):
+			m.lost.Add(1)
+			return EntryFailure(), true, nil
+		default:
 			length = 1
 		}
 	case hcl.ExitHalt: // one byte, and behind it by now

@@ -25,6 +25,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Strict is what becomes of them.
+type Strict int32
+
+const (
+	Strict_STRICT_UNSPECIFIED Strict = 0 // off
+	Strict_STRICT_OFF         Strict = 1 // they are made
+	Strict_STRICT_COUNT       Strict = 2 // they are refused and counted
+	Strict_STRICT_KILL        Strict = 3 // the first one ends the VM
+)
+
+// Enum value maps for Strict.
+var (
+	Strict_name = map[int32]string{
+		0: "STRICT_UNSPECIFIED",
+		1: "STRICT_OFF",
+		2: "STRICT_COUNT",
+		3: "STRICT_KILL",
+	}
+	Strict_value = map[string]int32{
+		"STRICT_UNSPECIFIED": 0,
+		"STRICT_OFF":         1,
+		"STRICT_COUNT":       2,
+		"STRICT_KILL":        3,
+	}
+)
+
+func (x Strict) Enum() *Strict {
+	p := new(Strict)
+	*p = x
+	return p
+}
+
+func (x Strict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Strict) Descriptor() protoreflect.EnumDescriptor {
+	return file_config_proto_enumTypes[0].Descriptor()
+}
+
+func (Strict) Type() protoreflect.EnumType {
+	return &file_config_proto_enumTypes[0]
+}
+
+func (x Strict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Strict.Descriptor instead.
+func (Strict) EnumDescriptor() ([]byte, []int) {
+	return file_config_proto_rawDescGZIP(), []int{0}
+}
+
 // Isolation is what keeps the guest's memory from the host.
 type Isolation int32
 
@@ -62,11 +115,11 @@ func (x Isolation) String() string {
 }
 
 func (Isolation) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[0].Descriptor()
+	return file_config_proto_enumTypes[1].Descriptor()
 }
 
 func (Isolation) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[0]
+	return &file_config_proto_enumTypes[1]
 }
 
 func (x Isolation) Number() protoreflect.EnumNumber {
@@ -75,7 +128,7 @@ func (x Isolation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Isolation.Descriptor instead.
 func (Isolation) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{0}
+	return file_config_proto_rawDescGZIP(), []int{1}
 }
 
 // StateSeal is the policy for the TPM's state: whose key seals it.
@@ -118,11 +171,11 @@ func (x StateSeal) String() string {
 }
 
 func (StateSeal) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[1].Descriptor()
+	return file_config_proto_enumTypes[2].Descriptor()
 }
 
 func (StateSeal) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[1]
+	return &file_config_proto_enumTypes[2]
 }
 
 func (x StateSeal) Number() protoreflect.EnumNumber {
@@ -131,7 +184,7 @@ func (x StateSeal) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StateSeal.Descriptor instead.
 func (StateSeal) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{1}
+	return file_config_proto_rawDescGZIP(), []int{2}
 }
 
 // TPMInterface is how the guest talks to its TPM.
@@ -168,11 +221,11 @@ func (x TPMInterface) String() string {
 }
 
 func (TPMInterface) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[2].Descriptor()
+	return file_config_proto_enumTypes[3].Descriptor()
 }
 
 func (TPMInterface) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[2]
+	return &file_config_proto_enumTypes[3]
 }
 
 func (x TPMInterface) Number() protoreflect.EnumNumber {
@@ -181,7 +234,7 @@ func (x TPMInterface) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TPMInterface.Descriptor instead.
 func (TPMInterface) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{2}
+	return file_config_proto_rawDescGZIP(), []int{3}
 }
 
 // DiskFront is what a disk looks like to the guest.
@@ -218,11 +271,11 @@ func (x DiskFront) String() string {
 }
 
 func (DiskFront) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[3].Descriptor()
+	return file_config_proto_enumTypes[4].Descriptor()
 }
 
 func (DiskFront) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[3]
+	return &file_config_proto_enumTypes[4]
 }
 
 func (x DiskFront) Number() protoreflect.EnumNumber {
@@ -231,7 +284,7 @@ func (x DiskFront) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DiskFront.Descriptor instead.
 func (DiskFront) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{3}
+	return file_config_proto_rawDescGZIP(), []int{4}
 }
 
 type LogLevel int32
@@ -273,11 +326,11 @@ func (x LogLevel) String() string {
 }
 
 func (LogLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[4].Descriptor()
+	return file_config_proto_enumTypes[5].Descriptor()
 }
 
 func (LogLevel) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[4]
+	return &file_config_proto_enumTypes[5]
 }
 
 func (x LogLevel) Number() protoreflect.EnumNumber {
@@ -286,7 +339,7 @@ func (x LogLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LogLevel.Descriptor instead.
 func (LogLevel) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{4}
+	return file_config_proto_rawDescGZIP(), []int{5}
 }
 
 type ConsoleMode int32
@@ -325,11 +378,11 @@ func (x ConsoleMode) String() string {
 }
 
 func (ConsoleMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_config_proto_enumTypes[5].Descriptor()
+	return file_config_proto_enumTypes[6].Descriptor()
 }
 
 func (ConsoleMode) Type() protoreflect.EnumType {
-	return &file_config_proto_enumTypes[5]
+	return &file_config_proto_enumTypes[6]
 }
 
 func (x ConsoleMode) Number() protoreflect.EnumNumber {
@@ -338,7 +391,7 @@ func (x ConsoleMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConsoleMode.Descriptor instead.
 func (ConsoleMode) EnumDescriptor() ([]byte, []int) {
-	return file_config_proto_rawDescGZIP(), []int{5}
+	return file_config_proto_rawDescGZIP(), []int{6}
 }
 
 // Config describes one guest.
@@ -375,7 +428,10 @@ type Config struct {
 	// What keeps the guest's memory from the host.
 	Isolation Isolation `protobuf:"varint,17,opt,name=isolation,proto3,enum=keel.config.v1.Isolation" json:"isolation,omitempty"`
 	// What an emulated TEE takes for the measurement of the image: a real one measures.
-	LaunchDigest  []byte `protobuf:"bytes,18,opt,name=launch_digest,json=launchDigest,proto3" json:"launch_digest,omitempty"`
+	LaunchDigest []byte `protobuf:"bytes,18,opt,name=launch_digest,json=launchDigest,proto3" json:"launch_digest,omitempty"`
+	// With isolation: what becomes of requests to the host, once the guest runs, that are
+	// not on Keel's list of them.
+	Strict        Strict `protobuf:"varint,19,opt,name=strict,proto3,enum=keel.config.v1.Strict" json:"strict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -520,6 +576,13 @@ func (x *Config) GetLaunchDigest() []byte {
 		return x.LaunchDigest
 	}
 	return nil
+}
+
+func (x *Config) GetStrict() Strict {
+	if x != nil {
+		return x.Strict
+	}
+	return Strict_STRICT_UNSPECIFIED
 }
 
 // TPM is the guest's TPM 2.0.
@@ -710,7 +773,7 @@ var File_config_proto protoreflect.FileDescriptor
 
 const file_config_proto_rawDesc = "" +
 	"\n" +
-	"\fconfig.proto\x12\x0ekeel.config.v1\"\xe8\x04\n" +
+	"\fconfig.proto\x12\x0ekeel.config.v1\"\x98\x05\n" +
 	"\x06Config\x12\x1d\n" +
 	"\n" +
 	"guest_name\x18\x01 \x01(\tR\tguestName\x12\x10\n" +
@@ -733,7 +796,8 @@ const file_config_proto_rawDesc = "" +
 	"\x03tpm\x18\x0e \x01(\v2\x13.keel.config.v1.TPMR\x03tpm\x12\x16\n" +
 	"\x06oracle\x18\x10 \x01(\bR\x06oracle\x127\n" +
 	"\tisolation\x18\x11 \x01(\x0e2\x19.keel.config.v1.IsolationR\tisolation\x12#\n" +
-	"\rlaunch_digest\x18\x12 \x01(\fR\flaunchDigestJ\x04\b\x03\x10\x04J\x04\b\x0f\x10\x10\"\xfb\x01\n" +
+	"\rlaunch_digest\x18\x12 \x01(\fR\flaunchDigest\x12.\n" +
+	"\x06strict\x18\x13 \x01(\x0e2\x16.keel.config.v1.StrictR\x06strictJ\x04\b\x03\x10\x04J\x04\b\x0f\x10\x10\"\xfb\x01\n" +
 	"\x03TPM\x12:\n" +
 	"\tinterface\x18\x01 \x01(\x0e2\x1c.keel.config.v1.TPMInterfaceR\tinterface\x12!\n" +
 	"\fstate_serial\x18\x02 \x01(\tR\vstateSerial\x12\x19\n" +
@@ -749,7 +813,13 @@ const file_config_proto_rawDesc = "" +
 	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x10\n" +
 	"\x03dvd\x18\x05 \x01(\bR\x03dvd\x12\x1f\n" +
 	"\vchunk_bytes\x18\x06 \x01(\rR\n" +
-	"chunkBytes*`\n" +
+	"chunkBytes*S\n" +
+	"\x06Strict\x12\x16\n" +
+	"\x12STRICT_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"STRICT_OFF\x10\x01\x12\x10\n" +
+	"\fSTRICT_COUNT\x10\x02\x12\x0f\n" +
+	"\vSTRICT_KILL\x10\x03*`\n" +
 	"\tIsolation\x12\x19\n" +
 	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eISOLATION_NONE\x10\x01\x12\x11\n" +
@@ -793,33 +863,35 @@ func file_config_proto_rawDescGZIP() []byte {
 	return file_config_proto_rawDescData
 }
 
-var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_config_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
 var file_config_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_config_proto_goTypes = []any{
-	(Isolation)(0),    // 0: keel.config.v1.Isolation
-	(StateSeal)(0),    // 1: keel.config.v1.StateSeal
-	(TPMInterface)(0), // 2: keel.config.v1.TPMInterface
-	(DiskFront)(0),    // 3: keel.config.v1.DiskFront
-	(LogLevel)(0),     // 4: keel.config.v1.LogLevel
-	(ConsoleMode)(0),  // 5: keel.config.v1.ConsoleMode
-	(*Config)(nil),    // 6: keel.config.v1.Config
-	(*TPM)(nil),       // 7: keel.config.v1.TPM
-	(*Disk)(nil),      // 8: keel.config.v1.Disk
+	(Strict)(0),       // 0: keel.config.v1.Strict
+	(Isolation)(0),    // 1: keel.config.v1.Isolation
+	(StateSeal)(0),    // 2: keel.config.v1.StateSeal
+	(TPMInterface)(0), // 3: keel.config.v1.TPMInterface
+	(DiskFront)(0),    // 4: keel.config.v1.DiskFront
+	(LogLevel)(0),     // 5: keel.config.v1.LogLevel
+	(ConsoleMode)(0),  // 6: keel.config.v1.ConsoleMode
+	(*Config)(nil),    // 7: keel.config.v1.Config
+	(*TPM)(nil),       // 8: keel.config.v1.TPM
+	(*Disk)(nil),      // 9: keel.config.v1.Disk
 }
 var file_config_proto_depIdxs = []int32{
-	4, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
-	5, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
-	8, // 2: keel.config.v1.Config.disks:type_name -> keel.config.v1.Disk
-	7, // 3: keel.config.v1.Config.tpm:type_name -> keel.config.v1.TPM
-	0, // 4: keel.config.v1.Config.isolation:type_name -> keel.config.v1.Isolation
-	2, // 5: keel.config.v1.TPM.interface:type_name -> keel.config.v1.TPMInterface
-	1, // 6: keel.config.v1.TPM.seal:type_name -> keel.config.v1.StateSeal
-	3, // 7: keel.config.v1.Disk.front:type_name -> keel.config.v1.DiskFront
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	5, // 0: keel.config.v1.Config.log_level:type_name -> keel.config.v1.LogLevel
+	6, // 1: keel.config.v1.Config.console_mode:type_name -> keel.config.v1.ConsoleMode
+	9, // 2: keel.config.v1.Config.disks:type_name -> keel.config.v1.Disk
+	8, // 3: keel.config.v1.Config.tpm:type_name -> keel.config.v1.TPM
+	1, // 4: keel.config.v1.Config.isolation:type_name -> keel.config.v1.Isolation
+	0, // 5: keel.config.v1.Config.strict:type_name -> keel.config.v1.Strict
+	3, // 6: keel.config.v1.TPM.interface:type_name -> keel.config.v1.TPMInterface
+	2, // 7: keel.config.v1.TPM.seal:type_name -> keel.config.v1.StateSeal
+	4, // 8: keel.config.v1.Disk.front:type_name -> keel.config.v1.DiskFront
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_config_proto_init() }
@@ -832,7 +904,7 @@ func file_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_config_proto_rawDesc), len(file_config_proto_rawDesc)),
-			NumEnums:      6,
+			NumEnums:      7,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,

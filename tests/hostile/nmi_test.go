@@ -1,0 +1,106 @@
+package hostile
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"keel/boot/handoff"
+)
+
+// waiting says that it runs and then leaves to Keel many times.
+var waiting = []byte{
+	0xba, 0xf8, 0x03, 0x00, 0x00, // mov edx, 0x3f8
+	0xb0, 'r', // mov al, 'r'
+	0xee,                         // out dx, al
+	0xb9, 0x40, 0x0d, 0x03, 0x00, // mov ecx, 200000
+	// again:
+	0xe4, 0x80, // in al, 0x80
+	0xff, 0xc9, // dec ecx
+	0x75, 0xfa, // jnz again
+	0xb8, 0x00, 0x00, 0x01, 0x01, // mov eax, 0x1010000
+	0xff, 0xe0, // jmp rax
+}
+
+// vectorNMI is that of non-maskable interrupts.
+const vectorNMI = 2
+
+// enoughNMIs are those that a run must have had to count.
+const enoughNMIs = 20
+
+// TestInjectedNMIs is a host that sends NMIs to every CPU of the VM while a confidential
+// guest runs. They are VTL2's: the guest, which ends with its first one, sees none, and
+// Keel goes on.
+func TestInjectedNMIs(t *testing.T) {
+	t.Parallel()
+	p := program{code: waiting, handlers: map[int]int{vectorNMI: offUnwanted}}
+	for _, isolation := range []string{"snp", "tdx"} {
+		if isolation == "tdx" && !soak {
+			continue
+		}
+		t.Run(isolation, func(t *testing.T) {
+			t.Parallel()
+			// Not t.TempDir: the path of a socket is short (unix(7)).
+			dir, err := os.MkdirTemp("", "keel-qmp-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			socket := filepath.Join(dir, "socket")
+			r := tool.Start(t, "--kernel", p.write(t), "--mem", "128M", "--isolation", isolation, "--strict", "count", "--timeout", "5m",
+				"--qemu-arg", "-qmp", "--qemu-arg", "unix:"+socket+",server=on,wait=off")
+			r.Until(t, "a guest that runs", func() bool { return r.Console() != "" })
+			sent := inject(t, socket, r.Ended)
+			report := r.Wait(t, handoff.OutcomePoweroff)
+			if got := r.Console(); got != "rsurvived\n" {
+				t.Errorf("the guest says %q", got)
+			}
+			if sent < enoughNMIs || report.Resets != 0 {
+				t.Errorf("%d NMIs, %d resets", sent, report.Resets)
+			}
+			t.Logf("%d NMIs", sent)
+		})
+	}
+}
+
+// inject sends NMIs through a monitor of QEMU (QEMU docs/interop/qmp-spec; inject-nmi)
+// until the run ends, and returns how many QEMU took.
+func inject(t *testing.T, socket string, ended <-chan struct{}) int {
+	t.Helper()
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	in, out := json.NewDecoder(conn), json.NewEncoder(conn)
+	sent := 0
+	for command := "qmp_capabilities"; ; command = "inject-nmi" {
+		var r struct {
+			QMP, Return json.RawMessage
+			Error       *struct{ Desc string }
+		}
+		if conn.SetDeadline(time.Now().Add(time.Minute)) != nil || out.Encode(map[string]string{"execute": command}) != nil {
+			return sent
+		}
+		for r.Return == nil && r.Error == nil { // the greeting and events come between
+			if in.Decode(&r) != nil {
+				return sent
+			}
+		}
+		switch {
+		case r.Error != nil:
+			t.Errorf("%s: %s", command, r.Error.Desc)
+			return sent
+		case command == "inject-nmi":
+			sent++
+		}
+		select {
+		case <-ended:
+			return sent
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
