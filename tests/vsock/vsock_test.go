@@ -275,12 +275,12 @@ func TestQEMU(t *testing.T) {
 		c := m.must(portEcho)
 		defer c.Close()
 		m.command("system_reset")
-		took := m.ready()
+		// Before that the guest from before the reset may still answer.
 		c.SetDeadline(time.Now().Add(qemuPatience))
 		if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			m.fatal("a connection outlived its guest: %v", err)
 		}
-		return fmt.Sprintf("(up after %v)", took)
+		return fmt.Sprintf("(up after %v)", m.ready())
 	})
 	step("power-off", func() string {
 		if c, err := m.connect(portOff); err == nil {
