@@ -305,7 +305,7 @@ func (k *keel) change(c handoff.Command) error {
 	if err != nil {
 		return err
 	}
-	if c.Command == handoff.CommandDiskAdd {
+	if c.Command == handoff.CommandDiskAdd { // the host has its answer at once, not when a wait for the device ends
 		if err := k.gate.Ask(hcl.HostDevice); err != nil {
 			return err
 		}

@@ -98,6 +98,8 @@ func (v *vp) readMSR(index uint32) (value uint64, ok bool) {
 		return v.backend.TSC(), true
 	case index == x86.IA32_TSC_ADJUST:
 		return v.adjust, true
+	case v.emu == nil: // the substrate answers what there is
+		return 0, false
 	}
 	return v.msrs.Read(index)
 }
@@ -123,6 +125,8 @@ func (v *vp) writeMSR(index uint32, value uint64) (ok bool) {
 		return true
 	case index == x86.IA32_TSC, index == x86.IA32_TSC_ADJUST:
 		return v.moveTSC(index, value)
+	case v.emu == nil:
+		return false
 	}
 	return v.msrs.Write(index, value)
 }

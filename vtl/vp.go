@@ -42,7 +42,7 @@ type vp struct {
 	broken  error  // of the substrate, in the middle of an exit
 	trace   trace
 	emu     *emulation // nil unless faults are raw
-	msrs    msr.Bank   // that neither the substrate nor a part of Keel keeps
+	msrs    msr.Bank   // of an isolated guest, that neither the substrate nor a part of Keel keeps
 	adjust  uint64     // IA32_TSC_ADJUST
 	oracle  *oracle    // nil unless what Keel executes is compared
 	exits   [hcl.ExitKinds]atomic.Uint64

@@ -1,6 +1,9 @@
 package snp
 
-import "keel/hcl/abi/snp"
+import (
+	"keel/hcl/abi/snp"
+	"keel/hcl/abi/x86"
+)
 
 // Bits of control registers (APM vol. 2 §3.1).
 const (
@@ -75,11 +78,11 @@ func (vp *VP) ownMSR() bool {
 	switch {
 	case a.Exit.NRIP == 0:
 		return false
-	case index == msrEFER:
+	case index == x86.IA32_EFER:
 		field = &a.Special.EFER
-	case index == msrXSS:
+	case index == x86.IA32_XSS:
 		field = &a.XSS
-	case index == msrTSCAux:
+	case index == x86.IA32_TSC_AUX:
 		field = &aux
 	}
 	switch {
@@ -88,7 +91,7 @@ func (vp *VP) ownMSR() bool {
 	case write && !vp.validMSR(index, value):
 		vp.raiseGP()
 		return true
-	case write && index == msrEFER: // LMA is the processor's
+	case write && index == x86.IA32_EFER: // LMA is the processor's
 		*field = value&^eferLMA | *field&eferLMA
 	case write:
 		*field = value
@@ -102,25 +105,25 @@ func (vp *VP) ownMSR() bool {
 // validMSR tells whether a guest may write a value into a register of the VMSA.
 func (vp *VP) validMSR(index uint32, v uint64) bool {
 	switch index {
-	case msrEFER:
+	case x86.IA32_EFER:
 		if !vp.validEFER(v) {
 			vp.p.stats.add(countEFER)
 			return false
 		}
-	case msrXSS:
+	case x86.IA32_XSS:
 		if v&^vp.cpuid.SupportedXSS() != 0 {
 			vp.p.stats.add(countXSS)
 			return false
 		}
-	case msrPAT:
+	case x86.IA32_PAT:
 		for ; v != 0; v >>= 8 {
 			if t := v & 0xff; t > 7 || t == 2 || t == 3 { // §7.8.1
 				return false
 			}
 		}
-	case msrLSTAR, msrCSTAR, msrKernelGSBase, msrFSBase, msrGSBase, msrSysenterESP, msrSysenterEIP:
+	case x86.IA32_LSTAR, x86.IA32_CSTAR, x86.IA32_KERNEL_GS_BASE, x86.IA32_FS_BASE, x86.IA32_GS_BASE, x86.IA32_SYSENTER_ESP, x86.IA32_SYSENTER_EIP:
 		return canonical(v)
-	case msrTSCAux:
+	case x86.IA32_TSC_AUX:
 		return v>>32 == 0
 	}
 	return true

@@ -3,6 +3,7 @@ package snp
 import (
 	"keel/hcl"
 	"keel/hcl/abi/snp"
+	"keel/hcl/abi/x86"
 	"keel/hcl/leaves"
 	"keel/hcl/snp/vmsa"
 )
@@ -71,50 +72,32 @@ func powerOn(config hcl.VPConfig) vmsa.SaveArea {
 	return a
 }
 
-// Model-specific registers that a VMSA holds (APM vol. 2 appendix A).
-const (
-	msrSysenterCS   = 0x174
-	msrSysenterESP  = 0x175
-	msrSysenterEIP  = 0x176
-	msrPAT          = 0x277
-	msrXSS          = 0xda0
-	msrEFER         = 0xc0000080
-	msrSTAR         = 0xc0000081
-	msrLSTAR        = 0xc0000082
-	msrCSTAR        = 0xc0000083
-	msrSFMASK       = 0xc0000084
-	msrFSBase       = 0xc0000100
-	msrGSBase       = 0xc0000101
-	msrKernelGSBase = 0xc0000102
-	msrTSCAux       = 0xc0000103
-)
-
 // msr returns the field that holds a register, or nil. TSC_AUX, of four bytes, is not
 // among them, nor EFER, of which a guest must not set all.
 func (vp *VP) msr(index uint32) *uint64 {
 	a := &vp.area
 	switch index {
-	case msrSysenterCS:
+	case x86.IA32_SYSENTER_CS:
 		return &a.SysenterCS
-	case msrSysenterESP:
+	case x86.IA32_SYSENTER_ESP:
 		return &a.SysenterESP
-	case msrSysenterEIP:
+	case x86.IA32_SYSENTER_EIP:
 		return &a.SysenterEIP
-	case msrPAT:
+	case x86.IA32_PAT:
 		return &a.PAT
-	case msrSTAR:
+	case x86.IA32_STAR:
 		return &a.STAR
-	case msrLSTAR:
+	case x86.IA32_LSTAR:
 		return &a.LSTAR
-	case msrCSTAR:
+	case x86.IA32_CSTAR:
 		return &a.CSTAR
-	case msrSFMASK:
+	case x86.IA32_FMASK:
 		return &a.SFMASK
-	case msrFSBase:
+	case x86.IA32_FS_BASE:
 		return &a.Special.FS.Base
-	case msrGSBase:
+	case x86.IA32_GS_BASE:
 		return &a.Special.GS.Base
-	case msrKernelGSBase:
+	case x86.IA32_KERNEL_GS_BASE:
 		return &a.KernelGSBase
 	}
 	return nil

@@ -125,7 +125,7 @@ func (vp *VP) SetSpecialRegisters(s *hcl.SpecialRegisters) error {
 
 // SetMSR writes a model-specific register: in the VMSA, or where the machine keeps it.
 func (vp *VP) SetMSR(index uint32, value uint64) error {
-	if index == msrTSCAux {
+	if index == x86.IA32_TSC_AUX {
 		vp.area.TSCAux = uint32(value)
 		return nil
 	}

@@ -194,10 +194,10 @@ func TestMSRs(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := vp.SetMSR(msrPAT, 0x0606060606060606); err != nil {
+	if err := vp.SetMSR(x86.IA32_PAT, 0x0606060606060606); err != nil {
 		t.Error(err)
 	}
-	if err := vp.SetMSR(msrTSC, 7); err != nil || f.msrs[msrTSC] != 7 {
+	if err := vp.SetMSR(x86.IA32_TSC, 7); err != nil || f.msrs[x86.IA32_TSC] != 7 {
 		t.Error(err, f.msrs)
 	}
 	f.script = []step{func(g *entered) l2.Exit {
@@ -231,7 +231,7 @@ func TestMSRs(t *testing.T) {
 		if got := f.vp.InterceptsMSR(VM, index, true); got == free[index] {
 			t.Errorf("WRMSR %#x exits: %v", index, got)
 		}
-		if got := f.vp.InterceptsMSR(VM, index, false); got == (free[index] || index == msrTSC) {
+		if got := f.vp.InterceptsMSR(VM, index, false); got == (free[index] || index == x86.IA32_TSC) {
 			t.Errorf("RDMSR %#x exits: %v", index, got)
 		}
 	}

@@ -6,31 +6,12 @@ import (
 	"keel/hcl/tdx/l2"
 )
 
-// Model-specific registers (Intel SDM vol. 4 table 2-2).
-const (
-	msrTSC          = x86.IA32_TSC
-	msrSysenterCS   = 0x174
-	msrSysenterESP  = 0x175
-	msrSysenterEIP  = 0x176
-	msrPAT          = 0x277
-	msrXSS          = 0xda0
-	msrEFER         = 0xc0000080
-	msrSTAR         = 0xc0000081
-	msrLSTAR        = 0xc0000082
-	msrCSTAR        = 0xc0000083
-	msrSFMASK       = 0xc0000084
-	msrFSBase       = 0xc0000100
-	msrGSBase       = 0xc0000101
-	msrKernelGSBase = 0xc0000102
-	msrTSCAux       = 0xc0000103
-)
-
 // passed are the registers that the guest reads and writes without an exit: each is in
 // the VMCS or in the context, and the processor judges what is written. The time stamp
 // counter it may only read.
 var passed = [...]uint32{
-	msrSysenterCS, msrSysenterESP, msrSysenterEIP, msrPAT, msrSTAR, msrLSTAR, msrCSTAR, msrSFMASK,
-	msrFSBase, msrGSBase, msrKernelGSBase, msrTSCAux,
+	x86.IA32_SYSENTER_CS, x86.IA32_SYSENTER_ESP, x86.IA32_SYSENTER_EIP, x86.IA32_PAT, x86.IA32_STAR, x86.IA32_LSTAR, x86.IA32_CSTAR, x86.IA32_FMASK,
+	x86.IA32_FS_BASE, x86.IA32_GS_BASE, x86.IA32_KERNEL_GS_BASE, x86.IA32_TSC_AUX,
 }
 
 // bitmaps are the words of the MSR bitmaps that are not all ones, by their number.
@@ -47,7 +28,7 @@ var bitmaps = func() map[uint32]uint64 {
 		}
 		words[bit/64] = word &^ (1 << (bit % 64))
 	}
-	pass(tdx.MSR_BITMAP_READ_LOW, msrTSC)
+	pass(tdx.MSR_BITMAP_READ_LOW, x86.IA32_TSC)
 	for _, index := range passed {
 		pass(tdx.MSR_BITMAP_READ_LOW, index)
 		pass(tdx.MSR_BITMAP_WRITE_LOW, index)
@@ -59,19 +40,19 @@ var bitmaps = func() map[uint32]uint64 {
 func (vp *VP) contextMSR(index uint32) *uint64 {
 	c := &vp.context
 	switch index {
-	case msrSTAR:
+	case x86.IA32_STAR:
 		return &c.STAR
-	case msrLSTAR:
+	case x86.IA32_LSTAR:
 		return &c.LSTAR
-	case msrCSTAR:
+	case x86.IA32_CSTAR:
 		return &c.CSTAR
-	case msrSFMASK:
+	case x86.IA32_FMASK:
 		return &c.SFMASK
-	case msrKernelGSBase:
+	case x86.IA32_KERNEL_GS_BASE:
 		return &c.KernelGSBase
-	case msrTSCAux:
+	case x86.IA32_TSC_AUX:
 		return &c.TSCAux
-	case msrXSS:
+	case x86.IA32_XSS:
 		return &c.XSS
 	}
 	return nil
@@ -80,17 +61,17 @@ func (vp *VP) contextMSR(index uint32) *uint64 {
 // fieldMSR returns the field of the VMCS that holds a register.
 func fieldMSR(index uint32) (code uint32, ok bool) {
 	switch index {
-	case msrSysenterCS:
+	case x86.IA32_SYSENTER_CS:
 		return tdx.VMCS_SYSENTER_CS, true
-	case msrSysenterESP:
+	case x86.IA32_SYSENTER_ESP:
 		return tdx.VMCS_SYSENTER_ESP, true
-	case msrSysenterEIP:
+	case x86.IA32_SYSENTER_EIP:
 		return tdx.VMCS_SYSENTER_EIP, true
-	case msrPAT:
+	case x86.IA32_PAT:
 		return tdx.VMCS_GUEST_PAT, true
-	case msrFSBase:
+	case x86.IA32_FS_BASE:
 		return tdx.VMCS_GUEST_ES_BASE + segFS*tdx.VMCS_STEP, true
-	case msrGSBase:
+	case x86.IA32_GS_BASE:
 		return tdx.VMCS_GUEST_ES_BASE + segGS*tdx.VMCS_STEP, true
 	}
 	return 0, false
@@ -107,15 +88,15 @@ const (
 func (vp *VP) ownMSR(write bool) bool {
 	r := &vp.state.Registers
 	index, value := uint32(r.RCX), r.RDX<<32|r.RAX&0xffffffff
-	if index != msrEFER && index != msrXSS || vp.exit.Length == 0 {
+	if index != x86.IA32_EFER && index != x86.IA32_XSS || vp.exit.Length == 0 {
 		return false
 	}
 	switch {
-	case write && index == msrEFER && !vp.validEFER(value):
+	case write && index == x86.IA32_EFER && !vp.validEFER(value):
 		vp.p.stats.add(countEFER)
 		vp.raiseGP()
 		return true
-	case write && index == msrEFER: // LMA is the processor's
+	case write && index == x86.IA32_EFER: // LMA is the processor's
 		vp.setEFER(value&^eferLMA | vp.efer()&eferLMA)
 		vp.nxe = value&eferNXE != 0
 	case write && value&^vp.cpuid.SupportedXSS() != 0:
@@ -126,7 +107,7 @@ func (vp *VP) ownMSR(write bool) bool {
 		vp.context.XSS = value
 	default:
 		value = vp.context.XSS
-		if index == msrEFER {
+		if index == x86.IA32_EFER {
 			value = vp.seenEFER()
 		}
 		r.RAX, r.RDX = value&0xffffffff, value>>32

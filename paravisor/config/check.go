@@ -28,7 +28,7 @@ func fromProto(m *configpb.Config) (*Config, error) {
 	}
 	// The order decides which of several faults is reported.
 	checks := []func(*Config, *configpb.Config) error{
-		checkVPs, checkMemory, checkText, checkPayload, checkModes, checkDisks, checkTPM, checkStrict,
+		checkVPs, checkMemory, checkText, checkPayload, checkModes, checkDisks, checkTPM,
 	}
 	for _, check := range checks {
 		if err := check(c, m); err != nil {
@@ -107,7 +107,7 @@ func checkPayload(c *Config, _ *configpb.Config) error {
 	return nil
 }
 
-// levels, consoles and isolations translate the enumerations; zero means the default.
+// levels, consoles, isolations and stricts translate the enumerations; zero means the default.
 var (
 	levels = map[configpb.LogLevel]slog.Level{
 		configpb.LogLevel_LOG_LEVEL_UNSPECIFIED: slog.LevelInfo,
@@ -128,6 +128,12 @@ var (
 		configpb.Isolation_ISOLATION_SNP:         IsolationSNP,
 		configpb.Isolation_ISOLATION_TDX:         IsolationTDX,
 	}
+	stricts = map[configpb.Strict]Strict{
+		configpb.Strict_STRICT_UNSPECIFIED: StrictOff,
+		configpb.Strict_STRICT_OFF:         StrictOff,
+		configpb.Strict_STRICT_COUNT:       StrictCount,
+		configpb.Strict_STRICT_KILL:        StrictKill,
+	}
 )
 
 // checkModes refuses enumeration values that JSON can carry as bare numbers.
@@ -141,6 +147,12 @@ func checkModes(c *Config, m *configpb.Config) error {
 	}
 	if c.Isolation, ok = isolations[m.GetIsolation()]; !ok {
 		return bad(handoff.OutcomeBadConfig, "use one of the named kinds", "isolation = %d is unknown", m.GetIsolation())
+	}
+	if c.Strict, ok = stricts[m.GetStrict()]; !ok {
+		return bad(handoff.OutcomeBadConfig, "use one of the named modes", "strict = %d is unknown", m.GetStrict())
+	}
+	if c.Strict != StrictOff && c.Isolation == IsolationNone {
+		return bad(handoff.OutcomeBadConfig, "add isolation", "strict = %v keeps nothing from a host that can read the guest", c.Strict)
 	}
 	want := DigestSize
 	if c.Isolation == IsolationNone {

@@ -66,25 +66,21 @@ func toProto(c *Config) *configpb.Config {
 		Disks:        disksToProto(c.Disks),
 		Tpm:          tpmToProto(c.TPM),
 		LaunchDigest: c.LaunchDigest,
-		Strict:       strictToProto(c.Strict),
 	}
-	m.LogLevel, m.ConsoleMode, m.Isolation = -1, -1, -1 // refused unless the value has a name
-	for name, isolation := range isolations {
-		if isolation == c.Isolation && name != configpb.Isolation_ISOLATION_UNSPECIFIED {
-			m.Isolation = name
-		}
-	}
-	for name, level := range levels {
-		if level == c.LogLevel && name != configpb.LogLevel_LOG_LEVEL_UNSPECIFIED {
-			m.LogLevel = name
-		}
-	}
-	for name, console := range consoles {
-		if console == c.Console && name != configpb.ConsoleMode_CONSOLE_MODE_UNSPECIFIED {
-			m.ConsoleMode = name
-		}
-	}
+	m.LogLevel, m.ConsoleMode = nameOf(levels, c.LogLevel), nameOf(consoles, c.Console)
+	m.Isolation, m.Strict = nameOf(isolations, c.Isolation), nameOf(stricts, c.Strict)
 	return m
+}
+
+// nameOf is the inverse of a table of check.go: zero stands for the default and is no
+// name; -1, which is refused, for a value that has none.
+func nameOf[E ~int32, V comparable](table map[E]V, v V) E {
+	for name, value := range table {
+		if value == v && name != 0 {
+			return name
+		}
+	}
+	return -1
 }
 
 // oneLine returns the text of a protojson error fit for one line of a

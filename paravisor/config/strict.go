@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"keel/boot/handoff"
-	"keel/paravisor/config/configpb"
 )
 
 // Strict is what becomes of requests to the host, once an isolated guest runs, that are
@@ -41,34 +40,4 @@ func ParseStrict(s string) (Strict, error) {
 	return 0, &handoff.Failure{
 		Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("unknown strict mode %q", s), Remedy: "use off, count or kill",
 	}
-}
-
-// stricts translates the enumeration; zero means the default.
-var stricts = map[configpb.Strict]Strict{
-	configpb.Strict_STRICT_UNSPECIFIED: StrictOff,
-	configpb.Strict_STRICT_OFF:         StrictOff,
-	configpb.Strict_STRICT_COUNT:       StrictCount,
-	configpb.Strict_STRICT_KILL:        StrictKill,
-}
-
-// checkStrict checks the mode, which is of no use without isolation.
-func checkStrict(c *Config, m *configpb.Config) error {
-	var ok bool
-	if c.Strict, ok = stricts[m.GetStrict()]; !ok {
-		return bad(handoff.OutcomeBadConfig, "use one of the named modes", "strict = %d is unknown", m.GetStrict())
-	}
-	if c.Strict != StrictOff && c.Isolation == IsolationNone {
-		return bad(handoff.OutcomeBadConfig, "add isolation", "strict = %v keeps nothing from a host that can read the guest", c.Strict)
-	}
-	return nil
-}
-
-// strictToProto is the inverse of checkStrict.
-func strictToProto(s Strict) configpb.Strict {
-	for name, mode := range stricts {
-		if mode == s && name != configpb.Strict_STRICT_UNSPECIFIED {
-			return name
-		}
-	}
-	return -1
 }

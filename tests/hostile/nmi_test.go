@@ -1,14 +1,12 @@
 package hostile
 
 import (
-	"encoding/json"
-	"net"
-	"os"
-	"path/filepath"
+	"errors"
 	"testing"
 	"time"
 
 	"keel/boot/handoff"
+	"keel/tests/harness"
 )
 
 // waiting says that it runs and then leaves to Keel many times.
@@ -43,17 +41,10 @@ func TestInjectedNMIs(t *testing.T) {
 		}
 		t.Run(isolation, func(t *testing.T) {
 			t.Parallel()
-			// Not t.TempDir: the path of a socket is short (unix(7)).
-			dir, err := os.MkdirTemp("", "keel-qmp-")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			socket := filepath.Join(dir, "socket")
-			r := tool.Start(t, "--kernel", p.write(t), "--mem", "128M", "--isolation", isolation, "--strict", "count", "--timeout", "5m",
-				"--qemu-arg", "-qmp", "--qemu-arg", "unix:"+socket+",server=on,wait=off")
+			monitor, extra := harness.NewMonitor(t)
+			r := tool.Start(t, append(extra, "--kernel", p.write(t), "--mem", "128M", "--isolation", isolation, "--strict", "count", "--timeout", "5m")...)
 			r.Until(t, "a guest that runs", func() bool { return r.Console() != "" })
-			sent := inject(t, socket, r.Ended)
+			sent := inject(t, monitor, r.Ended)
 			report := r.Wait(t, handoff.OutcomePoweroff)
 			if got := r.Console(); got != "rsurvived\n" {
 				t.Errorf("the guest says %q", got)
@@ -66,36 +57,17 @@ func TestInjectedNMIs(t *testing.T) {
 	}
 }
 
-// inject sends NMIs through a monitor of QEMU (QEMU docs/interop/qmp-spec; inject-nmi)
-// until the run ends, and returns how many QEMU took.
-func inject(t *testing.T, socket string, ended <-chan struct{}) int {
+// inject sends NMIs (QEMU docs/interop/qmp-spec; inject-nmi) until the run ends, and
+// returns how many QEMU took.
+func inject(t *testing.T, m *harness.Monitor, ended <-chan struct{}) (sent int) {
 	t.Helper()
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	in, out := json.NewDecoder(conn), json.NewEncoder(conn)
-	sent := 0
-	for command := "qmp_capabilities"; ; command = "inject-nmi" {
-		var r struct {
-			QMP, Return json.RawMessage
-			Error       *struct{ Desc string }
-		}
-		if conn.SetDeadline(time.Now().Add(time.Minute)) != nil || out.Encode(map[string]string{"execute": command}) != nil {
+	for m.Dial(t); ; sent++ {
+		switch err := m.Try("inject-nmi", nil, nil); {
+		case errors.Is(err, harness.ErrQEMU):
+			t.Error(err)
 			return sent
-		}
-		for r.Return == nil && r.Error == nil { // the greeting and events come between
-			if in.Decode(&r) != nil {
-				return sent
-			}
-		}
-		switch {
-		case r.Error != nil:
-			t.Errorf("%s: %s", command, r.Error.Desc)
+		case err != nil: // the VM is gone
 			return sent
-		case command == "inject-nmi":
-			sent++
 		}
 		select {
 		case <-ended:

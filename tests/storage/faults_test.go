@@ -40,7 +40,7 @@ func TestFaults(t *testing.T) {
 	for _, m := range machines(virtio510x1, storvsc61x1) {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
-			qmp, extra := newMonitor(t)
+			qmp, extra := harness.NewMonitor(t)
 			flags := m.flags([]string{image(t, 16), image(t, 64)}, ScriptFaults, "faults="+strings.Join(faults, ","))
 			r := tool.Start(t, append(flags, extra...)...)
 			event := func(words string) {
@@ -48,7 +48,7 @@ func TestFaults(t *testing.T) {
 				r.Until(t, "event "+words, func() bool { return HasEvent(r.Console(), words) })
 			}
 			event("ready")
-			qmp.dial(t)
+			qmp.Dial(t)
 			passing(t, r, qmp)
 			for _, f := range faults {
 				event("want " + f)
@@ -98,7 +98,7 @@ func TestDriverMissing(t *testing.T) {
 
 // passing makes one read and one write of the second disk fail, once: nobody above the
 // driver may notice.
-func passing(t *testing.T, r *harness.Run, qmp *monitor) {
+func passing(t *testing.T, r *harness.Run, qmp *harness.Monitor) {
 	t.Helper()
 	mend := insert(t, qmp, 1, map[string]any{"driver": "blkdebug", "image": imageNode(1), "inject-error": []map[string]any{
 		{"event": "none", "iotype": "read", "errno": 5, "once": true},
@@ -112,7 +112,7 @@ func passing(t *testing.T, r *harness.Run, qmp *monitor) {
 				Writes uint64 `json:"failed_wr_operations"`
 			}
 		}
-		qmp.do(t, "query-blockstats", nil, &all)
+		qmp.Do(t, "query-blockstats", nil, &all)
 		for _, b := range all {
 			if strings.Contains(b.QDev, controller(1)) {
 				return b.Stats.Reads > 0 && b.Stats.Writes > 0
@@ -124,7 +124,7 @@ func passing(t *testing.T, r *harness.Run, qmp *monitor) {
 }
 
 // makeFault makes a fault of the first disk and returns what mends it.
-func makeFault(t *testing.T, r *harness.Run, qmp *monitor, fault string) (mend func()) {
+func makeFault(t *testing.T, r *harness.Run, qmp *harness.Monitor, fault string) (mend func()) {
 	t.Helper()
 	rule := map[string]any{"event": "none", "errno": 5}
 	switch fault {
@@ -134,14 +134,14 @@ func makeFault(t *testing.T, r *harness.Run, qmp *monitor, fault string) (mend f
 		rule["iotype"] = fault
 	case faultLate, faultDead:
 		// The guest's second read of 256 KiB waits a minute for the first one.
-		qmp.do(t, "object-add", map[string]any{"qom-type": "throttle-group", "id": fault, "limits": map[string]any{"bps-total": 4096}}, nil)
+		qmp.Do(t, "object-add", map[string]any{"qom-type": "throttle-group", "id": fault, "limits": map[string]any{"bps-total": 4096}}, nil)
 		return insert(t, qmp, 0, map[string]any{"driver": "throttle", "throttle-group": fault, "file": imageNode(0)})
 	case faultGone:
-		qmp.do(t, "device_del", map[string]any{"id": controller(0)}, nil)
+		qmp.Do(t, "device_del", map[string]any{"id": controller(0)}, nil)
 		return func() {
 			r.Until(t, "end of the controller", func() bool {
 				var devices []struct{ Name string }
-				qmp.do(t, "qom-list", map[string]any{"path": "/machine/peripheral"}, &devices)
+				qmp.Do(t, "qom-list", map[string]any{"path": "/machine/peripheral"}, &devices)
 				for _, d := range devices {
 					if d.Name == controller(0) {
 						return false
@@ -156,18 +156,18 @@ func makeFault(t *testing.T, r *harness.Run, qmp *monitor, fault string) (mend f
 
 // insert puts a filter between a controller and its image and returns what takes it
 // away again. What the filter holds back ends then.
-func insert(t *testing.T, qmp *monitor, disk int, filter map[string]any) (remove func()) {
+func insert(t *testing.T, qmp *harness.Monitor, disk int, filter map[string]any) (remove func()) {
 	t.Helper()
 	const name = "fault"
 	filter = maps.Clone(filter)
 	filter["node-name"] = name
-	qmp.do(t, "blockdev-add", filter, nil)
+	qmp.Do(t, "blockdev-add", filter, nil)
 	use := func(node string) {
-		qmp.do(t, "qom-set", map[string]any{"path": "/machine/peripheral/" + controller(disk), "property": "drive", "value": node}, nil)
+		qmp.Do(t, "qom-set", map[string]any{"path": "/machine/peripheral/" + controller(disk), "property": "drive", "value": node}, nil)
 	}
 	use(name)
 	return func() {
 		use(imageNode(disk))
-		qmp.do(t, "blockdev-del", map[string]any{"node-name": name}, nil)
+		qmp.Do(t, "blockdev-del", map[string]any{"node-name": name}, nil)
 	}
 }

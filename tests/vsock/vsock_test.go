@@ -71,7 +71,7 @@ func startMachine(t *testing.T) *machine {
 	const size = 256 << 20
 	args := slices.Concat([]string{
 		"-nodefaults", "-no-user-config", "-display", "none",
-		// QEMU before 8.1 needs the VPs in one thread: see qemu.Options.
+		// QEMU before 8.1 needs the VPs in one thread: see boot/qemu.
 		"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "EPYC-Rome", "-smp", "2", "-m", "256M",
 		"-serial", "stdio", "-kernel", kernel, "-initrd", guestInitrd(t, dir),
 		"-append", "console=ttyS0 quiet tsc=reliable no_timer_check panic=-1",

@@ -89,14 +89,18 @@ var Rows = []Row{
 	{x86.AMD_DE_CFG, x86.AMD_DE_CFG, Ignored, x86.AMD_DE_CFG_LFENCE, x86.AMD_DE_CFG_LFENCE | deCfgZenbleed, 0, "Linux makes LFENCE wait, and finds that it does"},
 }
 
-// find returns the row of a register, or nil.
-func find(index uint32) *Row {
+// find returns the row of a register, or nil, and where a Bank keeps the register.
+func find(index uint32) (r *Row, slot int) {
 	for i := range Rows {
-		if r := &Rows[i]; index >= r.First && index <= r.Last {
-			return r
+		r := &Rows[i]
+		if index >= r.First && index <= r.Last {
+			return r, slot + int(index-r.First)
+		}
+		if r.Write == Kept {
+			slot += int(r.Last-r.First) + 1
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // valid tells whether a write is one that the register takes.
@@ -114,37 +118,37 @@ func (r *Row) valid(v uint64) bool {
 	return true
 }
 
+// keptRegisters is how many registers of the table are kept.
+const keptRegisters = 30
+
 // Bank is the registers of one VP. The zero value is that of power-on.
 type Bank struct {
-	kept map[uint32]uint64 // that were written; the table bounds it
+	kept [keptRegisters]uint64 // how each differs from its value after power-on
 }
 
 // Read returns what RDMSR reads; ok is false for #GP.
 func (b *Bank) Read(index uint32) (value uint64, ok bool) {
-	r := find(index)
-	if r == nil {
+	r, slot := find(index)
+	switch {
+	case r == nil:
 		return 0, false
-	}
-	if v, ok := b.kept[index]; ok {
-		return v, true
+	case r.Write == Kept:
+		return r.Value ^ b.kept[slot], true
 	}
 	return r.Value, true
 }
 
 // Write is WRMSR; ok is false for #GP.
 func (b *Bank) Write(index uint32, value uint64) (ok bool) {
-	r := find(index)
+	r, slot := find(index)
 	if r == nil || !r.valid(value) {
 		return false
 	}
 	if r.Write == Kept {
-		if b.kept == nil {
-			b.kept = map[uint32]uint64{}
-		}
-		b.kept[index] = value
+		b.kept[slot] = r.Value ^ value
 	}
 	return true
 }
 
 // Reset puts all back to power-on.
-func (b *Bank) Reset() { clear(b.kept) }
+func (b *Bank) Reset() { *b = Bank{} }
