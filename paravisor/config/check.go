@@ -28,7 +28,7 @@ func fromProto(m *configpb.Config) (*Config, error) {
 	}
 	// The order decides which of several faults is reported.
 	checks := []func(*Config, *configpb.Config) error{
-		checkVPs, checkMemory, checkText, checkPayload, checkModes, checkDisks, checkTPM,
+		checkVPs, checkMemory, checkText, checkPayload, checkModes, checkDisks, checkTPM, checkStrict,
 	}
 	for _, check := range checks {
 		if err := check(c, m); err != nil {
@@ -150,9 +150,6 @@ func checkModes(c *Config, m *configpb.Config) error {
 	}
 	if c.Strict, ok = stricts[m.GetStrict()]; !ok {
 		return bad(handoff.OutcomeBadConfig, "use one of the named modes", "strict = %d is unknown", m.GetStrict())
-	}
-	if c.Strict != StrictOff && c.Isolation == IsolationNone {
-		return bad(handoff.OutcomeBadConfig, "add isolation", "strict = %v keeps nothing from a host that can read the guest", c.Strict)
 	}
 	want := DigestSize
 	if c.Isolation == IsolationNone {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"keel/boot/handoff"
+	"keel/paravisor/config/configpb"
 )
 
 // Strict is what becomes of requests to the host, once an isolated guest runs, that are
@@ -40,4 +41,12 @@ func ParseStrict(s string) (Strict, error) {
 	return 0, &handoff.Failure{
 		Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("unknown strict mode %q", s), Remedy: "use off, count or kill",
 	}
+}
+
+// checkStrict refuses a mode that is of no use.
+func checkStrict(c *Config, _ *configpb.Config) error {
+	if c.Strict != StrictOff && c.Isolation == IsolationNone {
+		return bad(handoff.OutcomeBadConfig, "add isolation", "strict = %v keeps nothing from a host that can read the guest", c.Strict)
+	}
+	return nil
 }
