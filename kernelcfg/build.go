@@ -31,15 +31,25 @@ type builder struct {
 	progress io.Writer
 }
 
-// Build returns the path of the flavour's bzImage in the user's cache, building it
-// when no build of the same source, configuration, compiler and recipe is there.
-// The .config and System.map lie beside it as "config" and "System.map". A cold
-// build takes minutes and reports on standard error; concurrent builders wait.
-// Errors: ErrFlavour, ErrTools, ErrSource, ErrConfig, ErrBuild, those of deb.
+// Build returns the path of the flavour's bzImage in the user's cache: see BuildAll.
 func Build(ctx context.Context, f Flavour) (string, error) {
-	packages, err := deb.Default()
+	images, err := BuildAll(ctx, f)
 	if err != nil {
 		return "", err
+	}
+	return images[0], nil
+}
+
+// BuildAll returns the paths of the flavours' bzImages in the user's cache, building
+// those of which no build of the same source, configuration, compiler and recipe is
+// there: one after the other in one tree, so that they share what they have in common.
+// The .config and System.map lie beside each as "config" and "System.map". A cold
+// build takes minutes and reports on standard error; concurrent builders wait.
+// Errors: ErrFlavour, ErrTools, ErrSource, ErrConfig, ErrBuild, those of deb.
+func BuildAll(ctx context.Context, flavours ...Flavour) ([]string, error) {
+	packages, err := deb.Default()
+	if err != nil {
+		return nil, err
 	}
 	b := &builder{
 		packages: packages,
@@ -47,7 +57,7 @@ func Build(ctx context.Context, f Flavour) (string, error) {
 		sources:  Sources,
 		progress: os.Stderr,
 	}
-	return b.build(ctx, f)
+	return b.build(ctx, flavours...)
 }
 
 // Fetch gets the kernel source package into the cache, so that a later Build needs
@@ -61,41 +71,62 @@ func Fetch(ctx context.Context) (string, error) {
 	return path, err
 }
 
-func (b *builder) build(ctx context.Context, f Flavour) (string, error) {
+// goal is a build that is asked for.
+type goal struct {
+	flavour Flavour
+	asked   Config
+	image   string // of a finished build
+}
+
+func (b *builder) build(ctx context.Context, flavours ...Flavour) ([]string, error) {
 	// Fragments and compiler are part of the key, so they come before the cache.
-	asked, err := Fragment(f)
-	if err != nil {
-		return "", err
+	goals := make([]goal, len(flavours))
+	for i, f := range flavours {
+		asked, err := Fragment(f)
+		if err != nil {
+			return nil, err
+		}
+		goals[i] = goal{flavour: f, asked: asked}
 	}
 	chain, err := toolchain(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	// A build of the preferred source needs neither network nor source package.
-	if image, ok := b.cached(f, b.sources[0], asked, chain); ok {
-		return image, nil
+	if images, ok := b.cached(goals, b.sources[0], chain); ok {
+		return images, nil
 	}
 	unlock, err := deb.Lock(filepath.Join(b.dir, "lock"), b.progress)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrBuild, err)
+		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
 	}
 	defer unlock()
 	pkg, pin, err := b.packages.FirstAvailable(ctx, b.sources...)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if image, ok := b.cached(f, pin, asked, chain); ok { // perhaps built while waiting
-		return image, nil
+	images, ok := b.cached(goals, pin, chain)
+	if ok { // perhaps built while waiting
+		return images, nil
 	}
-	tree, err := source(ctx, b.dir, pkg, pin, b.progress)
+	src, err := source(ctx, b.dir, pkg, pin, b.progress)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	final := b.place(f, pin, asked, chain)
-	if err := b.compile(ctx, f, tree, asked, final); err != nil {
-		return "", err
+	tree, err := b.tree()
+	if err != nil {
+		return nil, err
 	}
-	return filepath.Join(final, "bzImage"), nil
+	defer os.RemoveAll(tree) // several hundred MB
+	for _, g := range goals {
+		if g.image != "" {
+			continue
+		}
+		if err := b.compile(ctx, g, src, tree, b.place(g.flavour, pin, g.asked, chain)); err != nil {
+			return nil, err
+		}
+	}
+	return images, nil
 }
 
 // place names the folder of one build after a hash of all that goes into it.
@@ -108,33 +139,46 @@ func (b *builder) place(f Flavour, pin deb.Pin, asked Config, chain string) stri
 	return filepath.Join(b.dir, string(f)+"-"+hex.EncodeToString(h.Sum(nil))[:16])
 }
 
-// cached looks for a finished build.
-func (b *builder) cached(f Flavour, pin deb.Pin, asked Config, chain string) (string, bool) {
-	image := filepath.Join(b.place(f, pin, asked, chain), "bzImage")
-	st, err := os.Stat(image)
-	return image, err == nil && st.Mode().IsRegular()
+// cached looks for finished builds. It returns where the images are or will be, and
+// whether all are there.
+func (b *builder) cached(goals []goal, pin deb.Pin, chain string) (images []string, all bool) {
+	all = true
+	for i := range goals {
+		g := &goals[i]
+		image := filepath.Join(b.place(g.flavour, pin, g.asked, chain), "bzImage")
+		images = append(images, image)
+		if st, err := os.Stat(image); err == nil && st.Mode().IsRegular() {
+			g.image = image
+		} else {
+			all = false
+		}
+	}
+	return images, all
 }
 
-// compile configures, checks and builds in a tree of its own, and moves the results
-// to final in one step. Precondition: the caller holds the build lock.
-func (b *builder) compile(ctx context.Context, f Flavour, source string, asked Config, final string) error {
+// tree makes a folder to build in. Precondition: the caller holds the build lock.
+func (b *builder) tree() (string, error) {
 	// With the lock held, any other build tree is what a killed build left behind.
 	stale, _ := filepath.Glob(filepath.Join(b.dir, "build-*"))
 	for _, path := range stale {
 		if err := os.RemoveAll(path); err != nil {
-			return fmt.Errorf("%w: %w", ErrBuild, err)
+			return "", fmt.Errorf("%w: %w", ErrBuild, err)
 		}
 	}
 	tree, err := os.MkdirTemp(b.dir, "build-")
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBuild, err)
+		return "", fmt.Errorf("%w: %w", ErrBuild, err)
 	}
-	defer os.RemoveAll(tree) // several hundred MB
+	return tree, nil
+}
 
-	m := maker{source: source, tree: tree, what: "kernel " + string(f), progress: b.progress}
+// compile configures, checks and builds in a tree, in which another flavour may have been
+// built before, and moves the results to final in one step.
+func (b *builder) compile(ctx context.Context, g goal, source, tree, final string) error {
+	m := maker{source: source, tree: tree, what: "kernel " + string(g.flavour), progress: b.progress}
 	// allnoconfig takes the request as its exceptions: what no fragment names is off.
 	request := filepath.Join(tree, "request.config")
-	if err := os.WriteFile(request, []byte(asked.String()), 0o644); err != nil {
+	if err := os.WriteFile(request, []byte(g.asked.String()), 0o644); err != nil {
 		return fmt.Errorf("%w: %w", ErrBuild, err)
 	}
 	if err := m.run(ctx, "KCONFIG_ALLCONFIG="+request, "allnoconfig"); err != nil {
@@ -145,13 +189,13 @@ func (b *builder) compile(ctx context.Context, f Flavour, source string, asked C
 		return err
 	}
 	// Before minutes of compiling, not after.
-	if err := Check(f, got); err != nil {
+	if err := Check(g.flavour, got); err != nil {
 		return err
 	}
 	if err := m.run(ctx, "bzImage"); err != nil {
 		return err
 	}
-	return collect(f, tree, final)
+	return collect(g.flavour, tree, final)
 }
 
 // collect copies what is kept into a folder beside final and renames that.

@@ -112,10 +112,11 @@ func fakeBuilder(t *testing.T, imageStep string, config Config) (*builder, *byte
 func TestBuildThenCached(t *testing.T) {
 	t.Setenv("KCFLAGS", "-DHOSTILE")
 	b, log := fakeBuilder(t, "@echo image > $(O)/arch/x86/boot/bzImage", recorded(t, Release))
-	image, err := b.build(context.Background(), Release)
+	images, err := b.build(context.Background(), Release)
 	if err != nil {
 		t.Fatal(err)
 	}
+	image := images[0]
 	for file, want := range map[string]string{"bzImage": "image\n", "config": recorded(t, Release).String(), "System.map": ""} {
 		if got, err := os.ReadFile(filepath.Join(filepath.Dir(image), file)); err != nil || string(got) != want {
 			t.Errorf("%s: %v, %d bytes", file, err, len(got))
@@ -133,8 +134,21 @@ func TestBuildThenCached(t *testing.T) {
 		t.Errorf("left %q, unneeded %q, kept %q", left, big, kept)
 	}
 	log.Reset()
-	if again, err := b.build(context.Background(), Release); err != nil || again != image || strings.Contains(log.String(), "objects") {
+	if again, err := b.build(context.Background(), Release); err != nil || again[0] != image || strings.Contains(log.String(), "objects") {
 		t.Errorf("second build: %q, %v\n%s", again, err, log)
+	}
+}
+
+// TestBuildSeveral: the fake grants a release configuration to every flavour, so that the
+// second one fails. What was built before it stays.
+func TestBuildSeveral(t *testing.T) {
+	b, log := fakeBuilder(t, "@echo image > $(O)/arch/x86/boot/bzImage", recorded(t, Release))
+	if images, err := b.build(t.Context(), Release, Debug); !errors.Is(err, ErrConfig) || images != nil {
+		t.Errorf("%q, %v", images, err)
+	}
+	log.Reset()
+	if images, err := b.build(t.Context(), Release); err != nil || len(images) != 1 || strings.Contains(log.String(), "objects") {
+		t.Errorf("%q, %v\n%s", images, err, log)
 	}
 }
 

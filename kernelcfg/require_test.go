@@ -104,10 +104,11 @@ func TestBuiltKernels(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, pin := range Sources {
-			image, ok := b.cached(f, pin, asked, chain)
+			images, ok := b.cached([]goal{{flavour: f, asked: asked}}, pin, chain)
 			if !ok {
 				continue
 			}
+			image := images[0]
 			c, err := readConfig(filepath.Join(filepath.Dir(image), "config"))
 			if err != nil {
 				t.Fatal(err)
