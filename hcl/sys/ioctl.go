@@ -55,8 +55,8 @@ func Enter(fd int, request uintptr) unix.Errno {
 	return errno
 }
 
-// ReadNow reads from a descriptor that never makes its reader wait. As with Enter,
-// Go's scheduler does not hear of it.
+// ReadNow reads from a descriptor that makes its reader wait a few milliseconds at most.
+// As with Enter, Go's scheduler does not hear of it.
 func ReadNow(fd int, p []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	if errno != 0 {

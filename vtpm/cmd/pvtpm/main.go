@@ -45,17 +45,24 @@ func run() error {
 	if err := readable(fdCommands); err != nil {
 		return err
 	}
+	commands, err := newCommandSocket(fdCommands)
+	if err != nil {
+		return err
+	}
 	if err := enterSandbox(); err != nil {
 		return err
 	}
-	s := server{commands: fdCommands, cancels: fdCancels}
+	s := server{commands: commands, cancels: fdCancels}
 	return s.serve()
 }
 
-// readable waits until there is something to read.
+// readable waits until there is something to read. Unlike poll(2), select(2) works
+// without a descriptor that may still be opened.
 func readable(fd int) error {
 	for {
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		var set unix.FdSet
+		set.Set(fd)
+		_, err := unix.Select(fd+1, &set, nil, nil, nil)
 		if err != unix.EINTR {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"keel/hcl/sys"
 	"keel/vtpm/engine"
 	"keel/vtpm/wire"
 )
@@ -25,11 +26,18 @@ const cancelInterval = time.Millisecond
 type socket int
 
 // Read reads what there is, waiting for the first byte.
-func (s socket) Read(b []byte) (int, error) {
+func (s socket) Read(b []byte) (int, error) { return s.read(b, unix.Read) }
+
+// read waits for the first byte by what reads.
+func (s socket) read(b []byte, read func(fd int, b []byte) (int, error)) (int, error) {
 	for {
-		n, err := unix.Read(int(s), b)
+		n, err := read(int(s), b)
 		switch {
 		case err == unix.EINTR:
+		case err == unix.EAGAIN: // it has a timeout, which has passed
+			if err := readable(int(s)); err != nil {
+				return 0, err
+			}
 		case err != nil:
 			return 0, err
 		case n == 0:
@@ -39,6 +47,23 @@ func (s socket) Read(b []byte) (int, error) {
 		}
 	}
 }
+
+// commandGap is how long the reader of commands stays ready for the next one.
+const commandGap = 5 * time.Millisecond
+
+// commandSocket is the socket of commands. Go's scheduler does not hear of a wait for a
+// command that comes soon: it would take the processor away meanwhile, and wake its
+// monitor thread for each command to give it back. Of a longer wait it hears.
+type commandSocket struct{ socket }
+
+// newCommandSocket sets the timeout of the socket's reads.
+func newCommandSocket(fd int) (commandSocket, error) {
+	gap := unix.NsecToTimeval(commandGap.Nanoseconds())
+	return commandSocket{socket(fd)}, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &gap)
+}
+
+// Read reads what there is, waiting for the first byte.
+func (s commandSocket) Read(b []byte) (int, error) { return s.read(b, sys.ReadNow) }
 
 // Write writes all of b.
 func (s socket) Write(b []byte) (int, error) {
@@ -55,10 +80,11 @@ func (s socket) Write(b []byte) (int, error) {
 
 // server runs the commands of one TPM.
 type server struct {
-	commands, cancels socket
-	tpm               *engine.Engine
-	out               []byte                   // the frame that is sent
-	response          [engine.MaxResponse]byte // of the engine
+	commands commandSocket
+	cancels  socket
+	tpm      *engine.Engine
+	out      []byte                   // the frame that is sent
+	response [engine.MaxResponse]byte // of the engine
 
 	mu        sync.Mutex
 	running   uint64 // sequence number of the command that runs, 0 when none does
