@@ -50,7 +50,7 @@ run: build ## boot a Debian guest beneath Keel; options: make run ARGS="--vps 4"
 test: deps ## everything that CI checks, guest boots included
 	$(call step,generated files are up to date,$(MAKE) check-generate)
 	$(call step,lint,$(MAKE) lint)
-	$(call step,kernels,go run ./kernelcfg/cmd/kernelcfg build release hyperv)
+	$(call step,the hyperv kernel's own parts compile,go run ./kernelcfg/cmd/kernelcfg try hyperv)
 	$(call step,images,$(MAKE) image)
 	$(call step,images are byte-identical,$(MAKE) identical)
 	$(call step,fuzzing,$(MAKE) fuzz FUZZ='$(FUZZ_FIRST)')
@@ -103,7 +103,8 @@ check-generate: ## fail when generating changes a file
 fmt: ## format the Go files
 	@$(LINT) fmt
 
-soak: build ## every guest of the matrices, every attack, 30 boots in a row, 150 kills, long fuzzing
+soak: build ## every guest of the matrices, every attack, 30 boots in a row, 150 kills, long fuzzing, the hyperv kernel
+	@go run ./kernelcfg/cmd/kernelcfg build hyperv
 	@KEEL_SOAK=1 $(VM_TEST) -p 1 -timeout 6h -v $(VM_TESTS) keel/initramfs
 	@$(MAKE) fuzz FUZZTIME=1m
 

@@ -23,7 +23,7 @@ import (
 // configuration and compiles one object. $(1) shapes the bzImage.
 const fakeMake = `
 allnoconfig:
-	grep -q '^CONFIG_KVM_AMD=y' $(KCONFIG_ALLCONFIG)
+	grep -qE '^CONFIG_(KVM_AMD|MSHV_VTL)=y' $(KCONFIG_ALLCONFIG)
 	cp config.recorded $(O)/.config
 bzImage:
 	@echo "  CC      init/main.o"
@@ -31,6 +31,10 @@ bzImage:
 	mkdir -p $(O)/arch/x86/boot
 	IMAGE
 	touch $(O)/System.map
+drivers/hv/:
+	@echo "  CC      drivers/hv/vmbus.o"
+%/:
+	@true
 `
 
 // put writes a file and its folders.
@@ -112,11 +116,10 @@ func fakeBuilder(t *testing.T, imageStep string, config Config) (*builder, *byte
 func TestBuildThenCached(t *testing.T) {
 	t.Setenv("KCFLAGS", "-DHOSTILE")
 	b, log := fakeBuilder(t, "@echo image > $(O)/arch/x86/boot/bzImage", recorded(t, Release))
-	images, err := b.build(context.Background(), Release)
+	image, err := b.build(context.Background(), Release, whole)
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := images[0]
 	for file, want := range map[string]string{"bzImage": "image\n", "config": recorded(t, Release).String(), "System.map": ""} {
 		if got, err := os.ReadFile(filepath.Join(filepath.Dir(image), file)); err != nil || string(got) != want {
 			t.Errorf("%s: %v, %d bytes", file, err, len(got))
@@ -134,21 +137,27 @@ func TestBuildThenCached(t *testing.T) {
 		t.Errorf("left %q, unneeded %q, kept %q", left, big, kept)
 	}
 	log.Reset()
-	if again, err := b.build(context.Background(), Release); err != nil || again[0] != image || strings.Contains(log.String(), "objects") {
+	if again, err := b.build(context.Background(), Release, whole); err != nil || again != image || strings.Contains(log.String(), "objects") {
 		t.Errorf("second build: %q, %v\n%s", again, err, log)
 	}
 }
 
-// TestBuildSeveral: the fake grants a release configuration to every flavour, so that the
-// second one fails. What was built before it stays.
-func TestBuildSeveral(t *testing.T) {
-	b, log := fakeBuilder(t, "@echo image > $(O)/arch/x86/boot/bzImage", recorded(t, Release))
-	if images, err := b.build(t.Context(), Release, Debug); !errors.Is(err, ErrConfig) || images != nil {
-		t.Errorf("%q, %v", images, err)
+// TestTry: the image step fails, for what a flavour has of its own needs no image.
+func TestTry(t *testing.T) {
+	b, log := fakeBuilder(t, "@false", recorded(t, HyperV))
+	path, err := b.build(t.Context(), HyperV, own)
+	if err != nil || !strings.Contains(log.String(), "kernel hyperv: done, 1 objects") {
+		t.Fatalf("%v\n%s", err, log)
 	}
 	log.Reset()
-	if images, err := b.build(t.Context(), Release); err != nil || len(images) != 1 || strings.Contains(log.String(), "objects") {
-		t.Errorf("%q, %v\n%s", images, err, log)
+	if again, err := b.build(t.Context(), HyperV, own); err != nil || again != path || strings.Contains(log.String(), "objects") {
+		t.Errorf("second try: %q, %v\n%s", again, err, log)
+	}
+	if image, err := b.build(t.Context(), HyperV, whole); !errors.Is(err, ErrBuild) {
+		t.Errorf("a try stands for a build: %q, %v", image, err)
+	}
+	if _, err := Try(t.Context(), Release); !errors.Is(err, ErrFlavour) {
+		t.Errorf("release: %v", err)
 	}
 }
 
@@ -170,7 +179,7 @@ func TestBuildFailures(t *testing.T) {
 			b, _ := fakeBuilder(t, tc.step, tc.config)
 			stale := filepath.Join(b.dir, "build-killed/x")
 			put(t, stale, "")
-			_, err := b.build(context.Background(), Release)
+			_, err := b.build(context.Background(), Release, whole)
 			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.text) {
 				t.Errorf("got %v", err)
 			}
@@ -188,7 +197,7 @@ func TestBuildCancelled(t *testing.T) {
 	b, _ := fakeBuilder(t, "@sleep 60", recorded(t, Release))
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if _, err := b.build(ctx, Release); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := b.build(ctx, Release, whole); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(b.dir, "build-*")); len(left) > 0 {

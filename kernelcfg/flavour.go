@@ -40,6 +40,11 @@ var parts = map[Flavour][]string{
 	Bench:   {"base", "kvm", "bench"},
 }
 
+// ownFolders are those of the source that hold what only this flavour has.
+var ownFolders = map[Flavour][]string{
+	HyperV: {"arch/x86/hyperv/", "arch/x86/kernel/cpu/", "drivers/clocksource/", "drivers/hv/", "net/vmw_vsock/"},
+}
+
 // ParseFlavour turns a word of the command line into a Flavour, or ErrFlavour.
 func ParseFlavour(s string) (Flavour, error) {
 	if _, ok := parts[Flavour(s)]; !ok {

@@ -104,11 +104,10 @@ func TestBuiltKernels(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, pin := range Sources {
-			images, ok := b.cached([]goal{{flavour: f, asked: asked}}, pin, chain)
+			image, ok := b.cached(b.place(f, pin, asked, chain), whole)
 			if !ok {
 				continue
 			}
-			image := images[0]
 			c, err := readConfig(filepath.Join(filepath.Dir(image), "config"))
 			if err != nil {
 				t.Fatal(err)

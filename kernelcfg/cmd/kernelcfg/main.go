@@ -1,6 +1,7 @@
 // Command kernelcfg builds the VTL2 kernel and fetches guest files, for make.
 //
-//	kernelcfg build FLAVOUR...             prints the paths of the bzImages: release, debug, hyperv, bench
+//	kernelcfg build release|debug|hyperv|bench   prints the path of the bzImage
+//	kernelcfg try FLAVOUR                  compiles what no other flavour has
 //	kernelcfg fetch source|6.1|5.10|busybox   prints the path of the file
 //	kernelcfg check FLAVOUR CONFIG         asserts a .config
 //	kernelcfg apt                          prints the Debian packages that a build needs
@@ -18,7 +19,7 @@ import (
 	"keel/kernelcfg"
 )
 
-var errUsage = errors.New("usage: kernelcfg build FLAVOUR... | fetch source|6.1|5.10|busybox | check FLAVOUR CONFIG | apt")
+var errUsage = errors.New("usage: kernelcfg build|try FLAVOUR | fetch source|6.1|5.10|busybox | check FLAVOUR CONFIG | apt")
 
 func main() {
 	// An interrupted build must end its children and remove its tree.
@@ -35,17 +36,15 @@ func main() {
 // run performs one command and returns what goes to standard output.
 func run(ctx context.Context, args []string) (string, error) {
 	switch {
-	case len(args) >= 2 && args[0] == "build":
-		var flavours []kernelcfg.Flavour
-		for _, name := range args[1:] {
-			f, err := kernelcfg.ParseFlavour(name)
-			if err != nil {
-				return "", err
-			}
-			flavours = append(flavours, f)
+	case len(args) == 2 && (args[0] == "build" || args[0] == "try"):
+		f, err := kernelcfg.ParseFlavour(args[1])
+		if err != nil {
+			return "", err
 		}
-		images, err := kernelcfg.BuildAll(ctx, flavours...)
-		return strings.Join(images, "\n"), err
+		if args[0] == "try" {
+			return kernelcfg.Try(ctx, f)
+		}
+		return kernelcfg.Build(ctx, f)
 	case len(args) == 2 && args[0] == "fetch":
 		switch args[1] {
 		case "source":
