@@ -39,10 +39,11 @@ type fetchEvidence func(ctx context.Context, vm string, nonce []byte) ([]byte, e
 func attestCommand(fetch fetchEvidence) *cobra.Command {
 	var f attestFlags
 	cmd := &cobra.Command{
-		Use:   "attest [NAME]",
-		Short: "Verify what a confidential VM is",
-		Long:  attestHelp,
-		Args:  cobra.MaximumNArgs(1),
+		Use:               "attest [NAME]",
+		Short:             "Verify what a confidential VM is",
+		Long:              attestHelp,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd.Context(), cmd.OutOrStdout(), fetch, args)
 		},
@@ -156,15 +157,10 @@ func badEvidence(err error) error {
 }
 
 // attestVM asks a VM for evidence. Its errors are of type *handoff.Failure.
-func attestVM(ctx context.Context, vm string, nonce []byte) ([]byte, error) {
-	c, err := client.Dial(ctx, vm)
-	if err != nil {
-		return nil, diagFailure(err)
-	}
-	defer c.Close()
-	raw, err := c.Attest(ctx, nonce)
-	if err != nil {
-		return nil, diagFailure(err)
-	}
-	return raw, nil
+func attestVM(ctx context.Context, vm string, nonce []byte) (raw []byte, err error) {
+	err = withVM(ctx, vm, func(c *client.Client) error {
+		raw, err = c.Attest(ctx, nonce)
+		return err
+	})
+	return raw, err
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -15,15 +13,27 @@ import (
 	"keel/boot/handoff"
 	"keel/boot/qemu"
 	"keel/diag/client"
-	"keel/diag/inspect"
-	"keel/diag/server"
 )
 
-// psCommand lists the VMs that run.
-func psCommand() *cobra.Command {
+// diagCommand looks into VMs that run.
+func diagCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "diag",
+		Short: "Look into a VM that runs",
+		Long: "Look into a VM that runs. VM is a name that keel ps lists, or the path of a hybrid vsock socket.\n" +
+			"What a VM says is its word. docs/diag.md describes each command.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(listCommand("ls"), inspectCommand())
+	return cmd
+}
+
+// listCommand lists the VMs that run.
+func listCommand(name string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "ps",
+		Use:   name,
 		Short: "List your VMs that run",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,53 +63,28 @@ func describeVMs(w io.Writer, vms []qemu.VM, now time.Time) error {
 	return t.Flush()
 }
 
-// inspectCommand shows what the parts of a running paravisor say of themselves.
-func inspectCommand() *cobra.Command {
-	var asJSON bool
-	var depth int
-	cmd := &cobra.Command{
-		Use:   "inspect VM [PATH]",
-		Short: "Show the state tree of a VM that runs",
-		Long: "Show what the parts of a running paravisor say of themselves. A path is names with slashes between.\n" +
-			"VM is a name that keel ps lists, or the path of a hybrid vsock socket. What a VM says is its word.",
-		Args: cobra.RangeArgs(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			path := ""
-			if len(args) > 1 {
-				path = args[1]
-			}
-			if depth < 0 || depth > server.MaxDepth {
-				return &handoff.Failure{
-					Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("--depth %d is impossible", depth), Remedy: fmt.Sprintf("use 0 to %d", server.MaxDepth),
-				}
-			}
-			tree, err := inspectVM(cmd.Context(), args[0], path, depth)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), treeJSON(tree))
-			}
-			return describeTree(cmd.OutOrStdout(), tree)
-		},
+// completeVM completes the name of a VM, which is a command's first argument.
+func completeVM(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().IntVar(&depth, "depth", server.MaxDepth, "levels of nodes to look into beneath the path")
-	return cmd
+	vms, _ := qemu.List(cmd.Context()) // what does not answer is not offered
+	var names []string
+	for i := range vms {
+		names = append(names, vms[i].Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// inspectVM asks a VM for a part of its tree. Its errors are of type *handoff.Failure.
-func inspectVM(ctx context.Context, vm, path string, depth int) (*client.Tree, error) {
+// withVM connects with a VM and does something there. An error of diagnostics becomes one
+// of type *handoff.Failure; others stay as they are.
+func withVM(ctx context.Context, vm string, do func(*client.Client) error) error {
 	c, err := client.Dial(ctx, vm)
 	if err != nil {
-		return nil, diagFailure(err)
+		return diagFailure(err)
 	}
 	defer c.Close()
-	tree, err := c.Inspect(ctx, path, depth)
-	if err != nil {
-		return nil, diagFailure(err)
-	}
-	return tree, nil
+	return diagFailure(do(c))
 }
 
 // diagOutcomes says what becomes of the errors of diagnostics, and what to do about them.
@@ -110,7 +95,7 @@ var diagOutcomes = []struct {
 }{
 	{client.ErrNoVM, handoff.OutcomeUsage, "name one that keel ps lists"},
 	{client.ErrRequest, handoff.OutcomeUsage, "ask for something else"},
-	{client.ErrPath, handoff.OutcomeUsage, "name a path that keel inspect lists"},
+	{client.ErrPath, handoff.OutcomeUsage, "name a path that keel diag inspect lists"},
 	{client.ErrRefused, handoff.OutcomeBadConfig, "see what its policy allows"},
 	{client.ErrUnknown, handoff.OutcomeBadImage, "start the VM with an image of this Keel"},
 	{client.ErrNotReady, handoff.OutcomeVMLost, "try again when the guest runs"},
@@ -127,107 +112,4 @@ func diagFailure(err error) error {
 		}
 	}
 	return err
-}
-
-// fieldJSON is a field as "keel inspect --json" prints it.
-type fieldJSON struct {
-	Name        string         `json:"name,omitempty"`
-	Doc         string         `json:"doc,omitempty"`
-	Sensitivity string         `json:"sensitivity"` // private or public
-	Unit        string         `json:"unit,omitempty"`
-	Value       any            `json:"value,omitempty"`     // a number, a text or a truth value
-	Histogram   *histogramJSON `json:"histogram,omitempty"` // instead
-	Fields      *[]fieldJSON   `json:"fields,omitempty"`    // of a node that was looked into
-	Node        bool           `json:"node,omitempty"`      // it is a node
-	Withheld    bool           `json:"withheld,omitempty"`  // private fields of the node were left out
-}
-
-type histogramJSON struct {
-	Bounds []uint64 `json:"bounds"`
-	Counts []uint64 `json:"counts"`
-}
-
-// treeJSON makes what --json prints.
-func treeJSON(t *client.Tree) any {
-	return struct {
-		Confidential bool `json:"confidential"`
-		fieldJSON
-	}{t.Confidential, toJSON(&t.Field)}
-}
-
-func toJSON(f *inspect.Field) fieldJSON {
-	j := fieldJSON{Name: f.Name, Doc: f.Doc, Sensitivity: "private", Unit: string(f.Unit), Value: f.Value, Withheld: f.Withheld}
-	if f.Sensitivity == inspect.Public {
-		j.Sensitivity = "public"
-	}
-	if h, ok := f.Value.(inspect.Histogram); ok {
-		j.Value, j.Histogram = nil, &histogramJSON{h.Bounds, h.Counts}
-	}
-	j.Node = f.Value == nil
-	if f.Fields != nil {
-		below := make([]fieldJSON, 0, len(f.Fields))
-		for i := range f.Fields {
-			below = append(below, toJSON(&f.Fields[i]))
-		}
-		j.Fields = &below
-	}
-	return j
-}
-
-// describeTree prints a tree as a table.
-func describeTree(w io.Writer, tree *client.Tree) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "FIELD\tVALUE\tWHAT")
-	describeField(t, &tree.Field, "")
-	if tree.Confidential {
-		fmt.Fprintln(t, "the guest is confidential: private fields are left out")
-	}
-	return t.Flush()
-}
-
-// describeField prints a field and what is beneath it.
-func describeField(w io.Writer, f *inspect.Field, above string) {
-	name := above + f.Name
-	switch v := f.Value.(type) {
-	case nil:
-		if name != "" { // the root
-			name += "/"
-			value := ""
-			if f.Fields == nil {
-				value = "…"
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\n", name, value, f.Doc)
-		}
-		for i := range f.Fields {
-			describeField(w, &f.Fields[i], name)
-		}
-	case inspect.Histogram:
-		fmt.Fprintf(w, "%s\t%s\t%s\n", name, histogramText(v, f.Unit), f.Doc)
-	case uint64:
-		value := strconv.FormatUint(v, 10)
-		if f.Unit != inspect.Count {
-			value += " " + string(f.Unit)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", name, value, f.Doc)
-	default:
-		fmt.Fprintf(w, "%s\t%v\t%s\n", name, v, f.Doc)
-	}
-}
-
-// histogramText prints the buckets of a histogram that are not empty.
-func histogramText(h inspect.Histogram, unit inspect.Unit) string {
-	var parts []string
-	for i, n := range h.Counts {
-		switch {
-		case n == 0:
-		case i < len(h.Bounds):
-			parts = append(parts, fmt.Sprintf("≤%d:%d", h.Bounds[i], n))
-		default:
-			parts = append(parts, fmt.Sprintf("more:%d", n))
-		}
-	}
-	if len(parts) == 0 {
-		return "none"
-	}
-	return strings.Join(parts, " ") + " " + string(unit)
 }

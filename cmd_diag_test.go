@@ -128,14 +128,16 @@ func TestDiagRefusals(t *testing.T) {
 		args []string
 		want handoff.Outcome
 	}{
-		"no name":       {[]string{"inspect"}, handoff.OutcomeUsage},
-		"three names":   {[]string{"inspect", "a", "b", "c"}, handoff.OutcomeUsage},
-		"unknown VM":    {[]string{"inspect", "no-such-vm"}, handoff.OutcomeUsage},
-		"bad name":      {[]string{"inspect", ""}, handoff.OutcomeUsage},
-		"no socket":     {[]string{"inspect", path + ".none"}, handoff.OutcomeUsage},
-		"long path":     {[]string{"inspect", "/" + strings.Repeat("x", 200)}, handoff.OutcomeUsage},
-		"unknown path":  {[]string{"inspect", path, "none"}, handoff.OutcomeUsage},
-		"depth":         {[]string{"inspect", path, "--depth", "17"}, handoff.OutcomeUsage},
+		"no name":       {[]string{"diag", "inspect"}, handoff.OutcomeUsage},
+		"three names":   {[]string{"diag", "inspect", "a", "b", "c"}, handoff.OutcomeUsage},
+		"unknown VM":    {[]string{"diag", "inspect", "no-such-vm"}, handoff.OutcomeUsage},
+		"bad name":      {[]string{"diag", "inspect", ""}, handoff.OutcomeUsage},
+		"no socket":     {[]string{"diag", "inspect", path + ".none"}, handoff.OutcomeUsage},
+		"long path":     {[]string{"diag", "inspect", "/" + strings.Repeat("x", 200)}, handoff.OutcomeUsage},
+		"unknown path":  {[]string{"diag", "inspect", path, "none"}, handoff.OutcomeUsage},
+		"depth":         {[]string{"diag", "inspect", path, "--depth", "17"}, handoff.OutcomeUsage},
+		"ls of one":     {[]string{"diag", "ls", "web"}, handoff.OutcomeUsage},
+		"unknown":       {[]string{"diag", "frobnicate"}, handoff.OutcomeUsage},
 		"ps of one":     {[]string{"ps", "web"}, handoff.OutcomeUsage},
 		"disk, nowhere": {[]string{"run", "--name", "no-such-vm", "--disk-remove", "x"}, handoff.OutcomeUsage},
 	} {
@@ -159,7 +161,7 @@ func TestDiagRefusals(t *testing.T) {
 			c.Close()
 		}
 	}()
-	if err := execute(t.Context(), []string{"inspect", l.Addr().String()}); qemu.OutcomeOf(err) != handoff.OutcomeVMLost {
+	if err := execute(t.Context(), []string{"diag", "inspect", l.Addr().String()}); qemu.OutcomeOf(err) != handoff.OutcomeVMLost {
 		t.Errorf("%v", err)
 	}
 }

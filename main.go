@@ -44,8 +44,7 @@ func execute(ctx context.Context, args []string) error {
 			ran = true
 		},
 	}
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(runCommand(), imageCommand(), stateCommand(), psCommand(), inspectCommand(), attestCommand(attestVM), keyserverCommand(), versionCommand())
+	root.AddCommand(runCommand(), imageCommand(), stateCommand(), listCommand("ps"), diagCommand(), attestCommand(attestVM), keyserverCommand(), versionCommand())
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !ran {

@@ -15,7 +15,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/containerd/ttrpc"
 
@@ -90,9 +89,9 @@ func (c *Client) lost(conn *ttrpc.Client) {
 	_ = conn.Close() // it has ended
 }
 
-// do makes a call, on a new connection if the one that there was has ended: all calls
-// only read.
-func (c *Client) do(ctx context.Context, call func(context.Context, diagpb.DiagService) error) error {
+// do makes a unary call that only reads: on a new connection, if the one that there was
+// has ended, for the call may be made twice.
+func (c *Client) do(ctx context.Context, call func(context.Context, *ttrpc.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
@@ -100,7 +99,7 @@ func (c *Client) do(ctx context.Context, call func(context.Context, diagpb.DiagS
 		if err != nil {
 			return c.explain(err)
 		}
-		err = call(ctx, diagpb.NewDiagClient(conn))
+		err = call(ctx, conn)
 		gone := ended(err)
 		if gone {
 			c.lost(conn)
@@ -109,6 +108,20 @@ func (c *Client) do(ctx context.Context, call func(context.Context, diagpb.DiagS
 			return c.explain(err)
 		}
 	}
+}
+
+// once makes a unary call that changes something. It is made once, on a connection of its
+// own, so that one that has ended meanwhile is no reason to fail.
+func (c *Client) once(ctx context.Context, call func(context.Context, *ttrpc.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	raw, err := c.extra(ctx)
+	if err != nil {
+		return c.explain(err)
+	}
+	conn := ttrpc.NewClient(raw)
+	defer conn.Close()
+	return c.explain(call(ctx, conn))
 }
 
 // ended tells whether an error is that of a connection that is gone.
@@ -137,25 +150,19 @@ type Tree struct {
 // Inspect reads the state tree from a path on, depth levels down. An empty path is the
 // root. Errors: ErrRequest, ErrPath, ErrBusy, ErrUnknown, ErrAnswer, ErrLost.
 func (c *Client) Inspect(ctx context.Context, path string, depth int) (*Tree, error) {
-	var answer *diagpb.InspectResponse
-	switch {
-	case depth < 0:
-		return nil, fmt.Errorf("%w: a depth of %d", ErrRequest, depth)
-	case !utf8.ValidString(path):
-		return nil, fmt.Errorf("%w: the path %q is no UTF-8", ErrRequest, path)
+	request, err := inspectRequest(path, depth)
+	if err != nil {
+		return nil, err
 	}
-	err := c.do(ctx, func(ctx context.Context, s diagpb.DiagService) (err error) {
-		answer, err = s.Inspect(ctx, &diagpb.InspectRequest{Path: path, Depth: uint32(min(depth, 1<<30))})
+	var answer *diagpb.InspectResponse
+	err = c.do(ctx, func(ctx context.Context, conn *ttrpc.Client) (err error) {
+		answer, err = diagpb.NewDiagClient(conn).Inspect(ctx, request)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{Confidential: answer.GetConfidential()}
-	if t.Field, err = diagpb.ToField(answer.GetField()); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrAnswer, err)
-	}
-	return t, nil
+	return tree(answer)
 }
 
 // Attest returns evidence of what runs in the VM for a nonce of 16 to 64 bytes, as
@@ -163,8 +170,8 @@ func (c *Client) Inspect(ctx context.Context, path string, depth int) (*Tree, er
 // guest is not confidential, ErrRequest, ErrBusy, ErrUnknown, ErrAnswer, ErrLost.
 func (c *Client) Attest(ctx context.Context, nonce []byte) ([]byte, error) {
 	var answer *diagpb.AttestResponse
-	err := c.do(ctx, func(ctx context.Context, s diagpb.DiagService) (err error) {
-		answer, err = s.Attest(ctx, &diagpb.AttestRequest{Nonce: nonce})
+	err := c.do(ctx, func(ctx context.Context, conn *ttrpc.Client) (err error) {
+		answer, err = diagpb.NewDiagClient(conn).Attest(ctx, &diagpb.AttestRequest{Nonce: nonce})
 		return err
 	})
 	if err != nil {

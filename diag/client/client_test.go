@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"keel/boot/handoff"
+	"keel/diag/frame"
 	"keel/diag/inspect"
 	"keel/diag/server"
 )
@@ -236,20 +237,17 @@ func TestReconnect(t *testing.T) {
 	}
 }
 
-// frame makes a response as a VM would, with an Inspect answer in it.
-func frame(answer []byte) []byte {
-	response := protowire.AppendTag(nil, 2, protowire.BytesType)
-	response = protowire.AppendBytes(response, answer)
-	b := binary.BigEndian.AppendUint32(nil, uint32(len(response)))
-	b = binary.BigEndian.AppendUint32(b, 1)
-	return append(append(b, 2, 0), response...)
+// response makes one as a VM would, with an Inspect answer in it.
+func response(answer []byte) []byte {
+	r := protowire.AppendTag(nil, 2, protowire.BytesType)
+	return frame.Append(nil, frame.Head{Stream: 1, Type: frame.Response}, protowire.AppendBytes(r, answer))
 }
 
 // FuzzAnswer lets a VM answer whatever it likes.
 func FuzzAnswer(f *testing.F) {
-	f.Add(frame(nil))
-	f.Add(frame([]byte("\x0a\x06\x0a\x01n\x28\x07\x18\x02")))
-	f.Add(frame([]byte("\x0a\x04\x4a\x02\x10\x01")))
+	f.Add(response(nil))
+	f.Add(response([]byte("\x0a\x06\x0a\x01n\x28\x07\x18\x02")))
+	f.Add(response([]byte("\x0a\x04\x4a\x02\x10\x01")))
 	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x01\x03\x01"))
 	f.Add([]byte("\xff\xff\xff\xff\x00\x00\x00\x01\x02\x00"))
 	f.Fuzz(func(t *testing.T, answer []byte) {

@@ -80,6 +80,78 @@ func (Sensitivity) EnumDescriptor() ([]byte, []int) {
 	return file_diag_proto_rawDescGZIP(), []int{0}
 }
 
+type PingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PingRequest) Reset() {
+	*x = PingRequest{}
+	mi := &file_diag_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PingRequest) ProtoMessage() {}
+
+func (x *PingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_diag_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
+func (*PingRequest) Descriptor() ([]byte, []int) {
+	return file_diag_proto_rawDescGZIP(), []int{0}
+}
+
+type PingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PingResponse) Reset() {
+	*x = PingResponse{}
+	mi := &file_diag_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PingResponse) ProtoMessage() {}
+
+func (x *PingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_diag_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
+func (*PingResponse) Descriptor() ([]byte, []int) {
+	return file_diag_proto_rawDescGZIP(), []int{1}
+}
+
 type InspectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names from the root to the field, with slashes between; empty for the root. At most
@@ -93,7 +165,7 @@ type InspectRequest struct {
 
 func (x *InspectRequest) Reset() {
 	*x = InspectRequest{}
-	mi := &file_diag_proto_msgTypes[0]
+	mi := &file_diag_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -105,7 +177,7 @@ func (x *InspectRequest) String() string {
 func (*InspectRequest) ProtoMessage() {}
 
 func (x *InspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_diag_proto_msgTypes[0]
+	mi := &file_diag_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -118,7 +190,7 @@ func (x *InspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectRequest.ProtoReflect.Descriptor instead.
 func (*InspectRequest) Descriptor() ([]byte, []int) {
-	return file_diag_proto_rawDescGZIP(), []int{0}
+	return file_diag_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *InspectRequest) GetPath() string {
@@ -147,7 +219,7 @@ type InspectResponse struct {
 
 func (x *InspectResponse) Reset() {
 	*x = InspectResponse{}
-	mi := &file_diag_proto_msgTypes[1]
+	mi := &file_diag_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -159,7 +231,7 @@ func (x *InspectResponse) String() string {
 func (*InspectResponse) ProtoMessage() {}
 
 func (x *InspectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_diag_proto_msgTypes[1]
+	mi := &file_diag_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -172,7 +244,7 @@ func (x *InspectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectResponse.ProtoReflect.Descriptor instead.
 func (*InspectResponse) Descriptor() ([]byte, []int) {
-	return file_diag_proto_rawDescGZIP(), []int{1}
+	return file_diag_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *InspectResponse) GetField() *Field {
@@ -212,7 +284,7 @@ type Field struct {
 
 func (x *Field) Reset() {
 	*x = Field{}
-	mi := &file_diag_proto_msgTypes[2]
+	mi := &file_diag_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +296,7 @@ func (x *Field) String() string {
 func (*Field) ProtoMessage() {}
 
 func (x *Field) ProtoReflect() protoreflect.Message {
-	mi := &file_diag_proto_msgTypes[2]
+	mi := &file_diag_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +309,7 @@ func (x *Field) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Field.ProtoReflect.Descriptor instead.
 func (*Field) Descriptor() ([]byte, []int) {
-	return file_diag_proto_rawDescGZIP(), []int{2}
+	return file_diag_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Field) GetName() string {
@@ -367,7 +439,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_diag_proto_msgTypes[3]
+	mi := &file_diag_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -379,7 +451,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_diag_proto_msgTypes[3]
+	mi := &file_diag_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -392,7 +464,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_diag_proto_rawDescGZIP(), []int{3}
+	return file_diag_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Histogram) GetBounds() []uint64 {
@@ -423,7 +495,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_diag_proto_msgTypes[4]
+	mi := &file_diag_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +507,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_diag_proto_msgTypes[4]
+	mi := &file_diag_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +520,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_diag_proto_rawDescGZIP(), []int{4}
+	return file_diag_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Node) GetFields() []*Field {
@@ -482,7 +554,7 @@ type AttestRequest struct {
 
 func (x *AttestRequest) Reset() {
 	*x = AttestRequest{}
-	mi := &file_diag_proto_msgTypes[5]
+	mi := &file_diag_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +566,7 @@ func (x *AttestRequest) String() string {
 func (*AttestRequest) ProtoMessage() {}
 
 func (x *AttestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_diag_proto_msgTypes[5]
+	mi := &file_diag_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +579,7 @@ func (x *AttestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestRequest.ProtoReflect.Descriptor instead.
 func (*AttestRequest) Descriptor() ([]byte, []int) {
-	return file_diag_proto_rawDescGZIP(), []int{5}
+	return file_diag_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AttestRequest) GetNonce() []byte {
@@ -527,7 +599,7 @@ type AttestResponse struct {
 
 func (x *AttestResponse) Reset() {
 	*x = AttestResponse{}
-	mi := &file_diag_proto_msgTypes[6]
+	mi := &file_diag_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -539,7 +611,7 @@ func (x *AttestResponse) String() string {
 func (*AttestResponse) ProtoMessage() {}
 
 func (x *AttestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_diag_proto_msgTypes[6]
+	mi := &file_diag_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -552,7 +624,7 @@ func (x *AttestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestResponse.ProtoReflect.Descriptor instead.
 func (*AttestResponse) Descriptor() ([]byte, []int) {
-	return file_diag_proto_rawDescGZIP(), []int{6}
+	return file_diag_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AttestResponse) GetEvidence() []byte {
@@ -567,7 +639,9 @@ var File_diag_proto protoreflect.FileDescriptor
 const file_diag_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"diag.proto\x12\fkeel.diag.v1\":\n" +
+	"diag.proto\x12\fkeel.diag.v1\"\r\n" +
+	"\vPingRequest\"\x0e\n" +
+	"\fPingResponse\":\n" +
 	"\x0eInspectRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05depth\x18\x02 \x01(\rR\x05depth\"`\n" +
@@ -599,8 +673,9 @@ const file_diag_proto_rawDesc = "" +
 	"\vSensitivity\x12\x1b\n" +
 	"\x17SENSITIVITY_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SENSITIVITY_PRIVATE\x10\x01\x12\x16\n" +
-	"\x12SENSITIVITY_PUBLIC\x10\x022\x93\x01\n" +
-	"\x04Diag\x12F\n" +
+	"\x12SENSITIVITY_PUBLIC\x10\x022\xd2\x01\n" +
+	"\x04Diag\x12=\n" +
+	"\x04Ping\x12\x19.keel.diag.v1.PingRequest\x1a\x1a.keel.diag.v1.PingResponse\x12F\n" +
 	"\aInspect\x12\x1c.keel.diag.v1.InspectRequest\x1a\x1d.keel.diag.v1.InspectResponse\x12C\n" +
 	"\x06Attest\x12\x1b.keel.diag.v1.AttestRequest\x1a\x1c.keel.diag.v1.AttestResponseB\x12Z\x10keel/diag/diagpbb\x06proto3"
 
@@ -617,29 +692,33 @@ func file_diag_proto_rawDescGZIP() []byte {
 }
 
 var file_diag_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_diag_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_diag_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_diag_proto_goTypes = []any{
 	(Sensitivity)(0),        // 0: keel.diag.v1.Sensitivity
-	(*InspectRequest)(nil),  // 1: keel.diag.v1.InspectRequest
-	(*InspectResponse)(nil), // 2: keel.diag.v1.InspectResponse
-	(*Field)(nil),           // 3: keel.diag.v1.Field
-	(*Histogram)(nil),       // 4: keel.diag.v1.Histogram
-	(*Node)(nil),            // 5: keel.diag.v1.Node
-	(*AttestRequest)(nil),   // 6: keel.diag.v1.AttestRequest
-	(*AttestResponse)(nil),  // 7: keel.diag.v1.AttestResponse
+	(*PingRequest)(nil),     // 1: keel.diag.v1.PingRequest
+	(*PingResponse)(nil),    // 2: keel.diag.v1.PingResponse
+	(*InspectRequest)(nil),  // 3: keel.diag.v1.InspectRequest
+	(*InspectResponse)(nil), // 4: keel.diag.v1.InspectResponse
+	(*Field)(nil),           // 5: keel.diag.v1.Field
+	(*Histogram)(nil),       // 6: keel.diag.v1.Histogram
+	(*Node)(nil),            // 7: keel.diag.v1.Node
+	(*AttestRequest)(nil),   // 8: keel.diag.v1.AttestRequest
+	(*AttestResponse)(nil),  // 9: keel.diag.v1.AttestResponse
 }
 var file_diag_proto_depIdxs = []int32{
-	3, // 0: keel.diag.v1.InspectResponse.field:type_name -> keel.diag.v1.Field
+	5, // 0: keel.diag.v1.InspectResponse.field:type_name -> keel.diag.v1.Field
 	0, // 1: keel.diag.v1.Field.sensitivity:type_name -> keel.diag.v1.Sensitivity
-	4, // 2: keel.diag.v1.Field.histogram:type_name -> keel.diag.v1.Histogram
-	5, // 3: keel.diag.v1.Field.node:type_name -> keel.diag.v1.Node
-	3, // 4: keel.diag.v1.Node.fields:type_name -> keel.diag.v1.Field
-	1, // 5: keel.diag.v1.Diag.Inspect:input_type -> keel.diag.v1.InspectRequest
-	6, // 6: keel.diag.v1.Diag.Attest:input_type -> keel.diag.v1.AttestRequest
-	2, // 7: keel.diag.v1.Diag.Inspect:output_type -> keel.diag.v1.InspectResponse
-	7, // 8: keel.diag.v1.Diag.Attest:output_type -> keel.diag.v1.AttestResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
+	6, // 2: keel.diag.v1.Field.histogram:type_name -> keel.diag.v1.Histogram
+	7, // 3: keel.diag.v1.Field.node:type_name -> keel.diag.v1.Node
+	5, // 4: keel.diag.v1.Node.fields:type_name -> keel.diag.v1.Field
+	1, // 5: keel.diag.v1.Diag.Ping:input_type -> keel.diag.v1.PingRequest
+	3, // 6: keel.diag.v1.Diag.Inspect:input_type -> keel.diag.v1.InspectRequest
+	8, // 7: keel.diag.v1.Diag.Attest:input_type -> keel.diag.v1.AttestRequest
+	2, // 8: keel.diag.v1.Diag.Ping:output_type -> keel.diag.v1.PingResponse
+	4, // 9: keel.diag.v1.Diag.Inspect:output_type -> keel.diag.v1.InspectResponse
+	9, // 10: keel.diag.v1.Diag.Attest:output_type -> keel.diag.v1.AttestResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
 	5, // [5:5] is the sub-list for extension type_name
 	5, // [5:5] is the sub-list for extension extendee
 	0, // [0:5] is the sub-list for field type_name
@@ -650,7 +729,7 @@ func file_diag_proto_init() {
 	if File_diag_proto != nil {
 		return
 	}
-	file_diag_proto_msgTypes[2].OneofWrappers = []any{
+	file_diag_proto_msgTypes[4].OneofWrappers = []any{
 		(*Field_Number)(nil),
 		(*Field_Text)(nil),
 		(*Field_Truth)(nil),
@@ -663,7 +742,7 @@ func file_diag_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_diag_proto_rawDesc), len(file_diag_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -8,6 +8,7 @@ import (
 )
 
 type DiagService interface {
+	Ping(context.Context, *PingRequest) (*PingResponse, error)
 	Inspect(context.Context, *InspectRequest) (*InspectResponse, error)
 	Attest(context.Context, *AttestRequest) (*AttestResponse, error)
 }
@@ -15,6 +16,13 @@ type DiagService interface {
 func RegisterDiagService(srv *ttrpc.Server, svc DiagService) {
 	srv.RegisterService("keel.diag.v1.Diag", &ttrpc.ServiceDesc{
 		Methods: map[string]ttrpc.Method{
+			"Ping": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req PingRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Ping(ctx, &req)
+			},
 			"Inspect": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req InspectRequest
 				if err := unmarshal(&req); err != nil {
@@ -41,6 +49,14 @@ func NewDiagClient(client *ttrpc.Client) DiagService {
 	return &diagClient{
 		client: client,
 	}
+}
+
+func (c *diagClient) Ping(ctx context.Context, req *PingRequest) (*PingResponse, error) {
+	var resp PingResponse
+	if err := c.client.Call(ctx, "keel.diag.v1.Diag", "Ping", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }
 
 func (c *diagClient) Inspect(ctx context.Context, req *InspectRequest) (*InspectResponse, error) {

@@ -61,7 +61,7 @@ func toField(m *Field, levels int, left *int) (inspect.Field, error) {
 	if *left--; *left < 0 || levels == 0 {
 		return inspect.Field{}, fmt.Errorf("%w: too many of them", ErrField)
 	}
-	f := inspect.Field{Name: printable(m.GetName()), Doc: printable(m.GetDoc()), Unit: inspect.Unit(printable(m.GetUnit()))}
+	f := inspect.Field{Name: Printable(m.GetName()), Doc: Printable(m.GetDoc()), Unit: inspect.Unit(Printable(m.GetUnit()))}
 	if m.GetSensitivity() == Sensitivity_SENSITIVITY_PUBLIC {
 		f.Sensitivity = inspect.Public
 	}
@@ -69,7 +69,7 @@ func toField(m *Field, levels int, left *int) (inspect.Field, error) {
 	case *Field_Number:
 		f.Value = v.Number
 	case *Field_Text:
-		f.Value = printable(v.Text)
+		f.Value = Printable(v.Text)
 	case *Field_Truth:
 		f.Value = v.Truth
 	case *Field_Histogram:
@@ -100,8 +100,9 @@ func toField(m *Field, levels int, left *int) (inspect.Field, error) {
 	return f, nil
 }
 
-// printable makes a text of a VM one that does a terminal no harm.
-func printable(s string) string {
+// Printable makes a text of a VM one line that does a terminal no harm, and cuts it to
+// 4 KiB.
+func Printable(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText]
 	}

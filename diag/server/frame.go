@@ -1,54 +1,48 @@
 package server
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-)
 
-// Frames of ttrpc (github.com/containerd/ttrpc PROTOCOL.md): length of the data in 4
-// bytes and stream identifier in 4, both big-endian, type and flags in one byte each,
-// then the data.
-const (
-	headBytes = 10
-
-	frameRequest  = 1
-	frameResponse = 2
+	"keel/diag/frame"
 )
 
 // Bounds of what a client may send.
 const (
 	maxRequest  = 8 << 10 // bytes of a frame's data; a path and a nonce are far shorter
 	maxRequests = 1 << 14 // of one connection, after which the client connects anew
-	maxUnderWay = 4       // requests of one connection that have no answer yet
+	maxUnderWay = 4       // requests and streams of one connection that have not ended yet
 )
 
 // errFrame says that a client sent what is no request.
 var errFrame = errors.New("malformed frame")
 
-// checkHead checks the head of a client's frame and returns how many bytes follow. Only
-// requests are allowed: the service has no streams, and ttrpc's server does not survive
-// data for a stream that is none.
-func checkHead(head *[headBytes]byte) (int, error) {
-	length := binary.BigEndian.Uint32(head[:])
+// checkHead checks the head of a client's frame. Only requests are allowed, none of which
+// promises data: no method takes any, and ttrpc's server does not survive data for a
+// stream that is none. Their streams ascend from last on and are odd.
+func checkHead(h frame.Head, last uint32) error {
 	switch {
-	case head[8] != frameRequest:
-		return 0, fmt.Errorf("%w: type %d", errFrame, head[8])
-	case length > maxRequest:
-		return 0, fmt.Errorf("%w: %d bytes, at most %d are read", errFrame, length, maxRequest)
+	case h.Type != frame.Request:
+		return fmt.Errorf("%w: type %d", errFrame, h.Type)
+	case h.Flags&^frame.RemoteClosed != 0:
+		return fmt.Errorf("%w: flags %#x", errFrame, h.Flags)
+	case h.Length > maxRequest:
+		return fmt.Errorf("%w: %d bytes, at most %d are read", errFrame, h.Length, maxRequest)
+	case h.Stream%2 == 0 || h.Stream <= last:
+		return fmt.Errorf("%w: stream %d after stream %d", errFrame, h.Stream, last)
 	}
-	return int(length), nil
+	return nil
 }
 
-// answers counts responses in what our own side writes, in whatever pieces.
+// answers finds the ends of streams in what our own side writes, in whatever pieces.
 type answers struct {
-	head [headBytes]byte
+	head [frame.HeadBytes]byte
 	have int    // bytes of head
 	left uint32 // bytes of data that follow a whole head
 }
 
-// count returns how many responses begin in b.
-func (a *answers) count(b []byte) (n int) {
+// ends hands over the streams whose last frames begin in b.
+func (a *answers) ends(b []byte, ended func(stream uint32)) {
 	for len(b) > 0 {
 		if a.left > 0 {
 			skip := min(int64(a.left), int64(len(b)))
@@ -59,13 +53,13 @@ func (a *answers) count(b []byte) (n int) {
 		took := copy(a.head[a.have:], b)
 		a.have += took
 		b = b[took:]
-		if a.have < headBytes {
-			return n
+		if a.have < frame.HeadBytes {
+			return
 		}
-		a.have, a.left = 0, binary.BigEndian.Uint32(a.head[:])
-		if a.head[8] == frameResponse {
-			n++
+		h := frame.Parse(&a.head)
+		a.have, a.left = 0, h.Length
+		if h.Ends() {
+			ended(h.Stream)
 		}
 	}
-	return n
 }

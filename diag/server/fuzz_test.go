@@ -11,11 +11,12 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"keel/diag/diagpb"
+	"keel/diag/frame"
 )
 
 // FuzzServer lets a client send whatever it likes. The server answers in whole frames,
-// no more of them than there were requests, ends the connection when the client does,
-// and serves the next one.
+// ends no more streams than there were requests, or twice as many if their time had passed
+// before, ends the connection when the client does, and serves the next one.
 func FuzzServer(f *testing.F) {
 	inspect := request(1, "Inspect", &diagpb.InspectRequest{Path: "text", Depth: 3})
 	f.Add(inspect)
@@ -23,9 +24,14 @@ func FuzzServer(f *testing.F) {
 	f.Add(append(append([]byte{}, inspect...), raw(3, 1, []byte("data"))...))
 	f.Add(append(append([]byte{}, inspect...), inspect...)) // a stream that is used again
 	f.Add(request(2, "Inspect", &diagpb.InspectRequest{}))  // an even stream
+	f.Add(watch(1, MinInterval))
+	f.Add(append(watch(1, MinInterval), inspect...)) // a stream before the last
+	f.Add(slices.Concat(watch(1, 0), request(3, "Inspect", &diagpb.InspectRequest{Depth: 1}), watch(5, 0), watch(7, 0), watch(9, 0)))
+	f.Add(slices.Concat(late(1), late(3), late(5), late(7), late(9), watch(11, 0)))
+	f.Add(frame.Append(nil, frame.Head{Stream: 1, Type: frame.Request, Flags: frame.RemoteOpen}, nil))
 	f.Add(request(1, "Unheard", &diagpb.InspectRequest{}))
-	f.Add(raw(frameRequest, 1, []byte("\xff\xff\xff")))
-	f.Add(raw(frameRequest, 0xffffffff, nil))
+	f.Add(raw(frame.Request, 1, []byte("\xff\xff\xff")))
+	f.Add(raw(frame.Request, 0xffffffff, nil))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 1, 0})
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		s, l := serve(t, Config{Root: node{text: "here"}})
@@ -38,16 +44,19 @@ func FuzzServer(f *testing.F) {
 		}()
 		answers := 0
 		for {
-			if _, _, err := answer(c); err != nil {
+			h, _, err := read(c)
+			if err != nil {
 				if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) {
 					t.Errorf("%v", err)
 				}
 				break
 			}
-			answers++
+			if h.Ends() {
+				answers++
+			}
 		}
-		if most := heads(slices.Concat(sent, end)); answers > most {
-			t.Errorf("%d answers to %d requests", answers, most)
+		if most := 2 * heads(slices.Concat(sent, end)); answers > most {
+			t.Errorf("%d ends of streams, at most %d of them", answers, most)
 		}
 		next := l.connect()
 		next.SetDeadline(time.Now().Add(10 * time.Second))
@@ -62,14 +71,14 @@ func FuzzServer(f *testing.F) {
 }
 
 // end is a frame of no type: it ends a connection, unless it is the rest of another one.
-var end = make([]byte, headBytes)
+var end = make([]byte, frame.HeadBytes)
 
 // heads counts the requests in what a client sends, whole or not, up to the first frame
 // that is none.
 func heads(b []byte) (n int) {
-	for len(b) >= headBytes && b[8] == frameRequest {
+	for len(b) >= frame.HeadBytes && b[8] == frame.Request {
 		n++
-		b = b[min(int64(len(b)), headBytes+int64(binary.BigEndian.Uint32(b))):]
+		b = b[min(int64(len(b)), frame.HeadBytes+int64(binary.BigEndian.Uint32(b))):]
 	}
 	return n
 }

@@ -2,30 +2,39 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
 	"time"
+
+	"keel/diag/frame"
 )
 
 // guard stands between a client and ttrpc's server, which trusts its clients: it lets
 // only whole requests through, no more at a time than the client may have under way, and
-// ends the connection of a client that is too slow. To ttrpc every end looks like that of
-// the client: it keeps connections that end in another way.
+// ends the connection of a client that is too slow. A client that follows a stream must
+// send a request now and then as any other: one that is gone, or stands still, never does.
+// To ttrpc every end looks like that of the client: it keeps connections that end in
+// another way.
 type guard struct {
 	net.Conn
 	server *Server
 
 	once     sync.Once
 	closed   chan struct{}
-	underWay chan struct{} // has an element for each request without an answer
+	underWay chan struct{} // has an element for each request that has not ended
+
+	mu      sync.Mutex
+	streams map[uint32]struct{} // that have not ended, at most as many
 
 	// Of the reader.
-	head     [headBytes]byte
+	head     [frame.HeadBytes]byte
 	rest     []byte // of head, to be passed on
 	left     int    // bytes of data to be passed on
 	requests int
+	last     uint32 // stream
 
 	answers answers // of the writer
 }
@@ -75,10 +84,15 @@ func (g *guard) next() error {
 	if g.requests++; g.requests > maxRequests {
 		return errRequests
 	}
+	// While it waits nobody would see that the client has gone.
+	patience := time.NewTimer(t.idle)
+	defer patience.Stop()
 	select {
 	case g.underWay <- struct{}{}:
 	case <-g.closed:
 		return net.ErrClosed
+	case <-patience.C:
+		return fmt.Errorf("%w: requests that do not end", os.ErrDeadlineExceeded)
 	}
 	if err := g.SetReadDeadline(time.Now().Add(t.frame)); err != nil {
 		return err
@@ -86,9 +100,26 @@ func (g *guard) next() error {
 	if _, err := io.ReadFull(g.Conn, g.head[1:]); err != nil {
 		return unexpected(err)
 	}
-	n, err := checkHead(&g.head)
-	g.rest, g.left = g.head[:], n
-	return err
+	h := frame.Parse(&g.head)
+	if err := checkHead(h, g.last); err != nil {
+		return err
+	}
+	g.rest, g.left, g.last = g.head[:], int(h.Length), h.Stream
+	g.mu.Lock()
+	g.streams[h.Stream] = struct{}{}
+	g.mu.Unlock()
+	return nil
+}
+
+// ended makes room for another request. ttrpc may end a stream twice.
+func (g *guard) ended(stream uint32) {
+	g.mu.Lock()
+	_, ok := g.streams[stream]
+	delete(g.streams, stream)
+	g.mu.Unlock()
+	if ok {
+		<-g.underWay
+	}
 }
 
 // unexpected is the error of an end within a request.
@@ -106,12 +137,7 @@ func (g *guard) Write(b []byte) (int, error) {
 	if err == nil {
 		n, err = g.Conn.Write(b)
 	}
-	for range g.answers.count(b[:n]) {
-		select {
-		case <-g.underWay:
-		default:
-		}
-	}
+	g.answers.ends(b[:n], g.ended)
 	if err != nil {
 		g.drop(err)
 	}
@@ -160,7 +186,10 @@ func (l gate) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		g := &guard{Conn: c, server: l.server, closed: make(chan struct{}), underWay: make(chan struct{}, maxUnderWay)}
+		g := &guard{
+			Conn: c, server: l.server, closed: make(chan struct{}),
+			underWay: make(chan struct{}, maxUnderWay), streams: map[uint32]struct{}{},
+		}
 		if l.server.admit(g) {
 			return g, nil
 		}

@@ -21,8 +21,11 @@ type access struct {
 // rules has the access of every method; what is not in it is refused. That the guest is
 // confidential is part of what is measured, and so is the flavour of the image.
 var rules = map[string]access{
+	"Diag/Ping":    {rule: "alive", confidential: true, release: true},
 	"Diag/Inspect": {rule: "public-fields", confidential: true, release: true},
 	"Diag/Attest":  {rule: "evidence", confidential: true, release: true},
+
+	"Logs/Watch": {rule: "public-fields", confidential: true, release: true},
 }
 
 // check refuses a method that the policy does not allow, by the name of the rule.

@@ -11,18 +11,24 @@ import (
 	"keel/diag/diagpb"
 )
 
-// TestRules: every method of the schema has a rule, and every rule a method.
-func TestRules(t *testing.T) {
-	methods := map[string]bool{}
+// methods are those of the schema, as rules names them.
+func methods() map[string]bool {
+	names := map[string]bool{}
 	protoregistry.GlobalFiles.RangeFilesByPackage(diagpb.File_diag_proto.Package(), func(f protoreflect.FileDescriptor) bool {
 		for i := range f.Services().Len() {
 			service := f.Services().Get(i)
 			for j := range service.Methods().Len() {
-				methods[string(service.Name())+"/"+string(service.Methods().Get(j).Name())] = true
+				names[string(service.Name())+"/"+string(service.Methods().Get(j).Name())] = true
 			}
 		}
 		return true
 	})
+	return names
+}
+
+// TestRules: every method of the schema has a rule, and every rule a method.
+func TestRules(t *testing.T) {
+	methods := methods()
 	for name := range methods {
 		if rules[name].rule == "" {
 			t.Errorf("%s has no rule", name)

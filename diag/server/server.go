@@ -19,7 +19,6 @@ import (
 	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
 
-	"keel/diag/diagpb"
 	"keel/diag/inspect"
 )
 
@@ -41,7 +40,7 @@ type Config struct {
 
 // times are how long clients and answers may take.
 type times struct {
-	idle    time.Duration // for the next request
+	idle    time.Duration // for the next request, also while a stream is open
 	frame   time.Duration // for the rest of a request
 	stall   time.Duration // for a client to take a piece of an answer
 	handler time.Duration // for an answer; shorter than idle
@@ -53,6 +52,7 @@ type Server struct {
 	times  times
 	ttrpc  *ttrpc.Server
 	turns  chan struct{} // has an element for each request that is being answered
+	open   chan struct{} // has an element for each stream
 	counts counters
 	warned atomic.Int32
 
@@ -61,8 +61,10 @@ type Server struct {
 	clients map[*guard]struct{}
 }
 
-// maxTurns is how many requests are answered at a time; each answer is in memory.
-const maxTurns = 4
+const (
+	maxTurns   = 4  // requests that are answered at a time; each answer is in memory
+	maxStreams = 32 // streams of all clients
+)
 
 // New makes a server.
 func New(c Config) (*Server, error) {
@@ -76,13 +78,15 @@ func New(c Config) (*Server, error) {
 		config:  c,
 		times:   times{idle: 2 * time.Minute, frame: 10 * time.Second, stall: 10 * time.Second, handler: 30 * time.Second},
 		turns:   make(chan struct{}, maxTurns),
+		open:    make(chan struct{}, maxStreams),
 		clients: map[*guard]struct{}{},
 	}
 	var err error
 	if s.ttrpc, err = ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(s.call)); err != nil {
 		return nil, err
 	}
-	diagpb.RegisterDiagService(s.ttrpc, service{s})
+	s.register("Diag", service{s}.methods())
+	s.register("Logs", logs{s}.methods())
 	return s, nil
 }
 

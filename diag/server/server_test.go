@@ -2,13 +2,14 @@ package server
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keel/diag/diagpb"
+	"keel/diag/frame"
 	"keel/diag/inspect"
 )
 
@@ -90,31 +92,46 @@ func serve(t *testing.T, c Config) (*Server, *listener) {
 	return s, l
 }
 
-// request is a frame that asks for a method.
+// request is a frame that asks for a method of the service Diag.
 func request(stream uint32, method string, message proto.Message) []byte {
+	return ask(stream, "Diag/"+method, message)
+}
+
+// ask is a frame that asks for a method.
+func ask(stream uint32, method string, message proto.Message) []byte {
 	payload, _ := proto.Marshal(message)
-	b, _ := proto.Marshal(&ttrpc.Request{Service: "keel.diag.v1.Diag", Method: method, Payload: payload})
-	return raw(frameRequest, stream, b)
+	service, name, _ := strings.Cut(method, "/")
+	b, _ := proto.Marshal(&ttrpc.Request{Service: servicePrefix + service, Method: name, Payload: payload})
+	return raw(frame.Request, stream, b)
 }
 
 func raw(kind byte, stream uint32, data []byte) []byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
-	b = append(binary.BigEndian.AppendUint32(b, stream), kind, 0)
-	return append(b, data...)
+	return frame.Append(nil, frame.Head{Stream: stream, Type: kind}, data)
 }
 
-// answer reads one frame.
-func answer(c net.Conn) (stream uint32, r *ttrpc.Response, err error) {
-	var head [headBytes]byte
+// read reads one frame.
+func read(c net.Conn) (frame.Head, []byte, error) {
+	var head [frame.HeadBytes]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
-		return 0, nil, err
+		return frame.Head{}, nil, err
 	}
-	b := make([]byte, binary.BigEndian.Uint32(head[:]))
-	if _, err := io.ReadFull(c, b); err != nil {
+	h := frame.Parse(&head)
+	b := make([]byte, h.Length)
+	_, err := io.ReadFull(c, b)
+	return h, b, err
+}
+
+// answer reads a response.
+func answer(c net.Conn) (stream uint32, r *ttrpc.Response, err error) {
+	h, b, err := read(c)
+	if err == nil && h.Type != frame.Response {
+		err = fmt.Errorf("a frame of type %d", h.Type)
+	}
+	if err != nil {
 		return 0, nil, err
 	}
 	r = &ttrpc.Response{}
-	return binary.BigEndian.Uint32(head[4:]), r, proto.Unmarshal(b, r)
+	return h.Stream, r, proto.Unmarshal(b, r)
 }
 
 // code is how the VM answers a request.
@@ -160,12 +177,12 @@ func TestRequests(t *testing.T) {
 		}
 		stream += 2
 	}
-	if got := code(t, c, raw(frameRequest, stream, []byte("\xff\xff"))); got != codes.InvalidArgument {
+	if got := code(t, c, raw(frame.Request, stream, []byte("\xff\xff"))); got != codes.InvalidArgument {
 		t.Errorf("no protobuf: %v", got)
 	}
 	// The message within is malformed.
 	inner, _ := proto.Marshal(&ttrpc.Request{Service: "keel.diag.v1.Diag", Method: "Inspect", Payload: []byte{0xff}})
-	if got := code(t, c, raw(frameRequest, stream+2, inner)); got != codes.InvalidArgument {
+	if got := code(t, c, raw(frame.Request, stream+2, inner)); got != codes.InvalidArgument {
 		t.Errorf("no message: %v", got)
 	}
 }
@@ -208,11 +225,15 @@ func TestBadFrames(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"data for a request under way": append(append([]byte{}, inspect...), raw(3, 1, []byte("x"))...),
 		"data for nothing":             raw(3, 5, []byte("x")),
-		"a response":                   raw(frameResponse, 1, nil),
+		"a response":                   raw(frame.Response, 1, nil),
 		"an unknown type":              raw(99, 1, nil),
-		"a long request":               raw(frameRequest, 1, make([]byte, maxRequest+1)),
-		"a length of 4 GiB":            {0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, frameRequest, 0},
+		"a long request":               raw(frame.Request, 1, make([]byte, maxRequest+1)),
+		"a length of 4 GiB":            {0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, frame.Request, 0},
 		"HTTP":                         []byte("GET / HTTP/1.1\r\n\r\n"),
+		"a promise of data":            frame.Append(nil, frame.Head{Stream: 1, Type: frame.Request, Flags: frame.RemoteOpen}, nil),
+		"an even stream":               request(2, "Inspect", &diagpb.InspectRequest{}),
+		"a stream that was used":       append(request(3, "Unheard", &diagpb.InspectRequest{}), request(3, "Inspect", &diagpb.InspectRequest{})...),
+		"a stream before the last":     append(request(3, "Unheard", &diagpb.InspectRequest{}), request(1, "Inspect", &diagpb.InspectRequest{})...),
 	} {
 		before := s.Stats().BadFrames
 		c := l.connect()
@@ -241,7 +262,7 @@ func TestSlow(t *testing.T) {
 	}{
 		"says nothing":           {func(net.Conn) {}, times.idle},
 		"stops within a head":    {func(c net.Conn) { c.Write(inspect[:3]) }, times.frame},
-		"stops within a request": {func(c net.Conn) { c.Write(inspect[:headBytes+2]) }, times.frame},
+		"stops within a request": {func(c net.Conn) { c.Write(inspect[:frame.HeadBytes+2]) }, times.frame},
 		"trickles": {func(c net.Conn) {
 			for i := range inspect {
 				if _, err := c.Write(inspect[i : i+1]); err != nil {
@@ -424,15 +445,20 @@ func TestLeaks(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	stream := append(append(raw(frameResponse, 1, []byte("abc")), raw(3, 1, []byte("no response"))...), raw(frameResponse, 3, nil)...)
-	for size := 1; size <= len(stream); size++ {
+	written := slices.Concat(
+		raw(frame.Response, 1, []byte("abc")),
+		raw(frame.Data, 3, []byte("goes on")),
+		raw(frame.Response, 5, nil),
+		frame.Append(nil, frame.Head{Stream: 3, Type: frame.Data, Flags: frame.RemoteClosed | frame.NoData}, nil),
+	)
+	for size := 1; size <= len(written); size++ {
 		var a answers
-		n := 0
-		for rest := stream; len(rest) > 0; rest = rest[min(size, len(rest)):] {
-			n += a.count(rest[:min(size, len(rest))])
+		var ended []uint32
+		for rest := written; len(rest) > 0; rest = rest[min(size, len(rest)):] {
+			a.ends(rest[:min(size, len(rest))], func(stream uint32) { ended = append(ended, stream) })
 		}
-		if n != 2 {
-			t.Errorf("in pieces of %d: %d responses", size, n)
+		if !slices.Equal(ended, []uint32{1, 5, 3}) {
+			t.Errorf("in pieces of %d: streams %d have ended", size, ended)
 		}
 	}
 }

@@ -12,18 +12,23 @@ import (
 
 	"keel/diag/attest/claims"
 	"keel/diag/diagpb"
+	"keel/diag/frame"
 	"keel/diag/inspect"
 )
 
 // Bounds of requests and answers.
 const (
-	MaxPath   = 256       // bytes of a path
-	MaxDepth  = 16        // levels beneath it
-	maxAnswer = 256 << 10 // bytes
+	MaxPath   = 256 // bytes of a path
+	MaxDepth  = 16  // levels beneath it
+	maxAnswer = frame.MaxMessage
 )
 
-// service are the methods of keel.diag.v1.
+// service are the methods of keel.diag.v1.Diag.
 type service struct{ *Server }
+
+func (s service) methods() map[string]method {
+	return map[string]method{"Ping": unary(s.Ping), "Inspect": unary(s.Inspect), "Attest": unary(s.Attest)}
+}
 
 // call surrounds every method: it asks the policy, waits for a turn, bounds the time, and counts.
 func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
@@ -33,19 +38,35 @@ func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *tt
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.times.handler)
 	defer cancel()
-	select {
-	case s.turns <- struct{}{}:
-		defer func() { <-s.turns }()
-	case <-ctx.Done():
-		s.counts.busy.Add(1)
-		return nil, status.Error(codes.ResourceExhausted, "too many requests are being answered: try again")
+	if err := s.turn(ctx); err != nil {
+		return nil, err
 	}
+	defer s.turned()
 	answer, err := method(ctx, func(message any) error {
 		if err := unmarshal(message); err != nil {
 			return status.Error(codes.InvalidArgument, "the request is malformed")
 		}
 		return nil
 	})
+	s.judge(err)
+	return answer, err
+}
+
+// turn waits until a request may be answered, and turned says that it was.
+func (s *Server) turn(ctx context.Context) error {
+	select {
+	case s.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		s.counts.busy.Add(1)
+		return status.Error(codes.ResourceExhausted, "too many requests are being answered: try again")
+	}
+}
+
+func (s *Server) turned() { <-s.turns }
+
+// judge counts how a request ended.
+func (s *Server) judge(err error) {
 	switch status.Code(err) {
 	case codes.OK:
 	case codes.InvalidArgument, codes.NotFound:
@@ -53,11 +74,20 @@ func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *tt
 	default:
 		s.counts.refused.Add(1)
 	}
-	return answer, err
+}
+
+// Ping does nothing.
+func (s service) Ping(context.Context, *diagpb.PingRequest) (*diagpb.PingResponse, error) {
+	return &diagpb.PingResponse{}, nil
 }
 
 // Inspect reads the tree.
 func (s service) Inspect(_ context.Context, r *diagpb.InspectRequest) (*diagpb.InspectResponse, error) {
+	return s.look(r)
+}
+
+// look answers a request for the tree, with what the client may see.
+func (s *Server) look(r *diagpb.InspectRequest) (*diagpb.InspectResponse, error) {
 	path := r.GetPath()
 	switch {
 	case len(path) > MaxPath:

@@ -9,6 +9,7 @@ import (
 type counters struct {
 	clients, turnedAway, slow, frames        atomic.Uint64
 	requests, invalid, refused, busy, denied atomic.Uint64
+	streams                                  atomic.Uint64
 }
 
 // Stats is what a server has done so far.
@@ -18,11 +19,13 @@ type Stats struct {
 	TurnedAway uint64 // that came while MaxClients were there
 	Slow       uint64 // that were dropped: idle, half a request, or an answer not taken
 	BadFrames  uint64 // that were dropped for what they sent
-	Requests   uint64
+	Requests   uint64 // and streams
+	Streams    uint64
+	Following  int    // streams now
 	Invalid    uint64 // requests that were malformed, or for what there is not
 	Refused    uint64 // requests that the state of the VM refuses, or that failed
 	Denied     uint64 // requests that the policy does not allow
-	Busy       uint64 // requests that did not get their turn in time
+	Busy       uint64 // requests that did not get their turn in time, and streams for which there was no room
 }
 
 // Stats returns the counters.
@@ -34,6 +37,7 @@ func (s *Server) Stats() Stats {
 	return Stats{
 		Open: open, Clients: c.clients.Load(), TurnedAway: c.turnedAway.Load(), Slow: c.slow.Load(), BadFrames: c.frames.Load(),
 		Requests: c.requests.Load(), Invalid: c.invalid.Load(), Refused: c.refused.Load(), Busy: c.busy.Load(), Denied: c.denied.Load(),
+		Streams: c.streams.Load(), Following: len(s.open),
 	}
 }
 
@@ -46,9 +50,11 @@ func (s *Server) Inspect(f *inspect.Fields) {
 	count("turned_away", n.TurnedAway, "clients that came while there was no room")
 	count("slow", n.Slow, "clients that were dropped because they were too slow")
 	count("bad_frames", n.BadFrames, "clients that were dropped for what they sent")
-	count("requests", n.Requests, "requests")
+	count("requests", n.Requests, "requests, streams among them")
+	count("streams", n.Streams, "streams")
+	count("following", uint64(n.Following), "streams now")
 	count("invalid", n.Invalid, "requests that were malformed, or for what there is not")
 	count("refused", n.Refused, "requests that were refused or failed")
 	count("denied", n.Denied, "requests that the policy does not allow")
-	count("busy", n.Busy, "requests that did not get their turn in time")
+	count("busy", n.Busy, "requests that did not get their turn in time, and streams for which there was no room")
 }

@@ -64,15 +64,3 @@ func TestAttest(t *testing.T) {
 		})
 	}
 }
-
-// TestAttestPlain: a guest that is not confidential has no evidence.
-func TestAttestPlain(t *testing.T) {
-	t.Parallel()
-	s := shell(t)
-	if said := keelTool(t, handoff.OutcomeBadConfig, "attest", s.Name, "--any-image"); !strings.Contains(said, "not confidential") {
-		t.Errorf("%s", said)
-	}
-	keelTool(t, handoff.OutcomeUsage, "attest", "no-such-vm", "--any-image")
-	s.Send(t, "poweroff\r")
-	s.Wait(t, handoff.OutcomePoweroff)
-}

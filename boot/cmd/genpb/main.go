@@ -18,6 +18,7 @@ import (
 	"github.com/bufbuild/protocompile"
 	"github.com/bufbuild/protocompile/protoutil"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 )
@@ -51,25 +52,37 @@ func generate(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := plugin(ctx, dir, "protoc-gen-go", protoutil.ProtoFromFileDescriptor(files[0])); err != nil {
+		if err := plugin(ctx, dir, "protoc-gen-go", files[0]); err != nil {
 			return err
 		}
 		if files[0].Services().Len() == 0 {
 			continue
 		}
-		if err := plugin(ctx, dir, "protoc-gen-go-ttrpc", protoutil.ProtoFromFileDescriptor(files[0])); err != nil {
+		if err := plugin(ctx, dir, "protoc-gen-go-ttrpc", files[0]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// closure returns a schema after the schemas that it imports, as plugins want it.
+func closure(schema protoreflect.FileDescriptor, seen map[string]bool) (files []*descriptorpb.FileDescriptorProto) {
+	if seen[schema.Path()] {
+		return nil
+	}
+	seen[schema.Path()] = true
+	for i := range schema.Imports().Len() {
+		files = append(files, closure(schema.Imports().Get(i).FileDescriptor, seen)...)
+	}
+	return append(files, protoutil.ProtoFromFileDescriptor(schema))
+}
+
 // plugin lets a tool of go.mod write the Go file of a schema.
-func plugin(ctx context.Context, dir, tool string, schema *descriptorpb.FileDescriptorProto) error {
+func plugin(ctx context.Context, dir, tool string, schema protoreflect.FileDescriptor) error {
 	req, err := proto.Marshal(&pluginpb.CodeGeneratorRequest{
-		FileToGenerate: []string{schema.GetName()},
+		FileToGenerate: []string{schema.Path()},
 		Parameter:      new("paths=source_relative"),
-		ProtoFile:      []*descriptorpb.FileDescriptorProto{schema},
+		ProtoFile:      closure(schema, map[string]bool{}),
 	})
 	if err != nil {
 		return err

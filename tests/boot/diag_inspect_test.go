@@ -53,7 +53,7 @@ func running(t *testing.T, name string) *qemu.VM {
 	return nil
 }
 
-// field is what "keel inspect --json" prints of a field.
+// field is what "keel diag inspect --json" prints of a field.
 type field struct {
 	Name     string  `json:"name"`
 	Value    any     `json:"value"`
@@ -65,7 +65,7 @@ type field struct {
 func look(t *testing.T, name, path string) field {
 	t.Helper()
 	var f field
-	if err := json.Unmarshal([]byte(keelTool(t, handoff.OutcomePoweroff, "inspect", "--json", name, path)), &f); err != nil {
+	if err := json.Unmarshal([]byte(keelTool(t, handoff.OutcomePoweroff, "diag", "inspect", "--json", name, path)), &f); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -90,49 +90,51 @@ func shell(t *testing.T, flags ...string) *harness.Session {
 	return s
 }
 
-// TestInspect looks into guests that run, from their start to their end.
-func TestInspect(t *testing.T) {
-	t.Parallel()
-	one := shell(t)
-	if vm := running(t, one.Name); vm == nil || vm.PID != one.Cmd.Process.Pid || vm.VPs != 1 || time.Since(vm.Since) > harness.Patience {
-		t.Errorf("keel ps: %+v", vm)
+// diagInspect looks at the tree of a guest that runs.
+func diagInspect(t *testing.T, vm *diagVM) {
+	for _, list := range [][]string{{"ps"}, {"diag", "ls"}} {
+		if table := keelTool(t, handoff.OutcomePoweroff, list...); !strings.Contains(table, vm.Name) {
+			t.Errorf("%s", table)
+		}
 	}
-	if table := keelTool(t, handoff.OutcomePoweroff, "ps"); !strings.Contains(table, one.Name) {
-		t.Errorf("%s", table)
+	if r := running(t, vm.Name); r == nil || r.PID != vm.Cmd.Process.Pid || r.VPs != vm.VPs || time.Since(r.Since) > harness.Patience {
+		t.Errorf("keel ps: %+v", r)
 	}
-	before := look(t, one.Name, "")
-	table := keelTool(t, handoff.OutcomePoweroff, "inspect", one.Name)
+	if names := keelTool(t, handoff.OutcomePoweroff, "__complete", "diag", "inspect", ""); !strings.Contains(names, vm.Name) {
+		t.Errorf("completion: %s", names)
+	}
+	table := keelTool(t, handoff.OutcomePoweroff, "diag", "inspect", vm.Name)
 	t.Logf("\n%s", table)
 	for _, want := range []string{"exits/", "memory/vtl2_peak ", "diag/requests "} {
 		if !strings.Contains(table, want) {
 			t.Errorf("the table lacks %q", want)
 		}
 	}
-	exits := look(t, one.Name, "exits").sum()
-	one.Send(t, "echo $((6*7))\r")
-	one.Expect(t, "42\r\n")
-	if after := look(t, one.Name, "exits").sum(); exits == 0 || after <= exits {
-		t.Errorf("%v exits, then %v", exits, after)
+	if got := look(t, vm.Name, "memory/guest").sum(); got != float64(vm.memory) {
+		t.Errorf("%v bytes of memory, want %d", got, vm.memory)
 	}
-	if n := look(t, one.Name, "diag/requests").sum(); n < 4 {
+	if n := look(t, vm.Name, "diag/requests").sum(); n < 3 {
 		t.Errorf("%v requests", n)
 	}
-	if before.Withheld {
-		t.Errorf("%+v", before)
+	if vm.Confidential {
+		withheld(t, vm)
+	} else {
+		if root := look(t, vm.Name, ""); root.Withheld {
+			t.Errorf("%+v", root)
+		}
+		exits := look(t, vm.Name, "exits").sum()
+		vm.Send(t, "echo $((6*7))\r")
+		vm.Expect(t, "42\r\n")
+		if after := look(t, vm.Name, "exits").sum(); exits == 0 || after <= exits {
+			t.Errorf("%v exits, then %v", exits, after)
+		}
+		vm.failed(t, handoff.OutcomeBadConfig, "not confidential", "attest", vm.Name, "--any-image")
 	}
-	keelTool(t, handoff.OutcomeUsage, "inspect", one.Name, "exits/none")
-	keelTool(t, handoff.OutcomeUsage, "inspect", "no-such-vm")
+	vm.failed(t, handoff.OutcomeUsage, "nothing to see", "diag", "inspect", vm.Name, "exits/none")
+	vm.failed(t, handoff.OutcomeUsage, "no such VM", "diag", "inspect", "no-such-vm")
+	vm.failed(t, handoff.OutcomeUsage, "no such VM", "attest", "no-such-vm", "--any-image")
 
-	// With another one beside it, which dies under a client's hands.
-	two := shell(t, "--mem", "256M")
-	if a, b := look(t, one.Name, "memory/guest").sum(), look(t, two.Name, "memory/guest").sum(); a != 512<<20 || b != 256<<20 {
-		t.Errorf("%v and %v bytes of memory", a, b)
-	}
-	c, err := client.Dial(t.Context(), two.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := vm.dial(t)
 	began := time.Now()
 	const looks = 20
 	for range looks {
@@ -141,52 +143,17 @@ func TestInspect(t *testing.T) {
 		}
 	}
 	t.Logf("the whole tree takes %v", (time.Since(began) / looks).Round(10*time.Microsecond))
-	two.KillVM(t)
-	two.Wait(t, handoff.OutcomeVMLost)
-	if _, err := c.Inspect(t.Context(), "", 1); !errors.Is(err, client.ErrNoVM) && !errors.Is(err, client.ErrLost) {
-		t.Errorf("a dead VM: %v", err)
-	}
-	keelTool(t, handoff.OutcomeUsage, "inspect", two.Name)
-	if running(t, two.Name) != nil || running(t, one.Name) == nil {
-		t.Error("keel ps lists the dead, or not the living")
-	}
-	one.Send(t, "poweroff\r")
-	report := one.Wait(t, handoff.OutcomePoweroff)
-	t.Logf("VTL2 needed %d bytes", report.VTL2MemoryPeakBytes)
-	if report.VTL2MemoryPeakBytes > maxVTL2Memory {
-		t.Errorf("VTL2 needed %d bytes, more than %d", report.VTL2MemoryPeakBytes, maxVTL2Memory)
-	}
-	keelTool(t, handoff.OutcomeUsage, "inspect", one.Name)
 }
 
-// TestInspectIsolated looks into a confidential guest: nothing private comes out.
-func TestInspectIsolated(t *testing.T) {
-	t.Parallel()
-	s := shell(t, "--isolation", "snp")
-	c, err := client.Dial(t.Context(), s.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+// withheld: nothing private comes out of a confidential guest.
+func withheld(t *testing.T, vm *diagVM) {
+	t.Helper()
+	c := vm.dial(t)
 	tree, err := c.Inspect(t.Context(), "", 16)
 	if err != nil || !tree.Confidential {
 		t.Fatalf("%+v, %v", tree, err)
 	}
-	public := 0
-	var check func(f *inspect.Field)
-	check = func(f *inspect.Field) {
-		if f.Sensitivity != inspect.Public {
-			t.Errorf("%+v came out", f)
-		}
-		if f.Value != nil {
-			public++
-		}
-		for i := range f.Fields {
-			check(&f.Fields[i])
-		}
-	}
-	check(&tree.Field)
-	if public == 0 {
+	if allPublic(t, &tree.Field) == 0 {
 		t.Error("nothing came out")
 	}
 	for _, path := range []string{"exits/pio", "exits/none"} {
@@ -197,6 +164,19 @@ func TestInspectIsolated(t *testing.T) {
 	if exits, err := c.Inspect(t.Context(), "exits", 1); err != nil || !exits.Withheld || len(exits.Fields) > 0 {
 		t.Errorf("%+v, %v", exits, err)
 	}
-	s.Send(t, "poweroff\r")
-	s.Wait(t, handoff.OutcomePoweroff)
+}
+
+// allPublic wants every field to be public and returns how many values there are.
+func allPublic(t *testing.T, f *inspect.Field) (values int) {
+	t.Helper()
+	if f.Sensitivity != inspect.Public {
+		t.Errorf("%+v came out", f)
+	}
+	if f.Value != nil {
+		values++
+	}
+	for i := range f.Fields {
+		values += allPublic(t, &f.Fields[i])
+	}
+	return values
 }
