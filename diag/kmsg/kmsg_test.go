@@ -10,11 +10,11 @@ import (
 
 func TestParse(t *testing.T) {
 	for line, want := range map[string]Record{
-		"6,339,5140900,-;NET: Registered protocol family 10\n": {6, 0, 339, 5140900 * time.Microsecond, "NET: Registered protocol family 10"},
-		"30,1,0,-,caller=T1;a daemon\n":                        {6, 3, 1, 0, "a daemon"},
+		"6,339,5140900,-;NET: Registered protocol family 10\n":                                            {6, 0, 339, 5140900 * time.Microsecond, "NET: Registered protocol family 10"},
+		"30,1,0,-,caller=T1;a daemon\n":                                                                   {6, 3, 1, 0, "a daemon"},
 		"7,160,424069,-;pci_root PNP0A03:00: host; and more\n SUBSYSTEM=acpi\n DEVICE=+acpi:PNP0A03:00\n": {7, 0, 160, 424069 * time.Microsecond, "pci_root PNP0A03:00: host; and more"},
-		`4,2,3,c;a tab\x09and \x1b and \xzz and \x4`: {4, 0, 2, 3 * time.Microsecond, "a tab\tand \x1b and \\xzz and \\x4"},
-		"0,18446744073709551615,1,-;":               {0, 0, 1<<64 - 1, time.Microsecond, ""},
+		`4,2,3,c;a tab\x09and \x1b and \xzz and \x4`:                                                      {4, 0, 2, 3 * time.Microsecond, "a tab\tand \x1b and \\xzz and \\x4"},
+		"0,18446744073709551615,1,-;":                                                                     {0, 0, 1<<64 - 1, time.Microsecond, ""},
 	} {
 		if got, err := Parse([]byte(line)); err != nil || got != want {
 			t.Errorf("%q: %+v, %v", line, got, err)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"keel/diag/inspect"
 )
@@ -148,9 +149,16 @@ func number(v uint64, unit inspect.Unit) string {
 // label returns a label as it is written.
 func label(name, value string) string { return word(name) + `="` + escape(value) + `"` }
 
-// escape returns a text as a label's value or a help text has it.
+// escape returns a text as a label's value or a help text has it. What does a terminal
+// harm is replaced.
 func escape(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "?"))
+	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "?"))
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // word makes a name one of letters, digits and underscores.

@@ -10,7 +10,7 @@ import (
 type machine struct{}
 
 func (machine) Inspect(f *inspect.Fields) {
-	f.Text("version", inspect.Public, "1.0 \"beta\"\n", "version of Keel")
+	f.Text("version", inspect.Public, "1.0 \"beta\"\n\x1b", "version of Keel")
 	f.Uint("uptime", inspect.Public, inspect.Microseconds, 12_345_678, "time since power-on")
 	f.Gauge("guest", inspect.Public, inspect.Bytes, 512<<20, `memory of the "guest"`)
 	f.Bool("emulated", inspect.Public, true, "no hardware is behind it")
@@ -55,7 +55,7 @@ func TestText(t *testing.T) {
 	}
 	const want = `# TYPE keel_version info
 # HELP keel_version version of Keel
-keel_version_info{value="1.0 \"beta\"\n"} 1
+keel_version_info{value="1.0 \"beta\"\n\x1b"} 1
 # TYPE keel_uptime_seconds counter
 # UNIT keel_uptime_seconds seconds
 # HELP keel_uptime_seconds time since power-on
