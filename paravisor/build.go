@@ -57,7 +57,7 @@ type machine struct {
 }
 
 // build composes the machine on a partition.
-func build(partition, oracle hcl.Partition, memory *guestmem.Memory, c *config.Config, tpm *tpm, log *slog.Logger) (*machine, error) {
+func build(partition, oracle hcl.Partition, memory *guestmem.Memory, c *config.Config, tpm *tpm, trace *exitTrace, log *slog.Logger) (*machine, error) {
 	if oracle != nil {
 		if err := memory.Map(oracle); err != nil {
 			return nil, buildError(err)
@@ -77,8 +77,8 @@ func build(partition, oracle hcl.Partition, memory *guestmem.Memory, c *config.C
 	}
 	var pics *pic.PIC
 	var observe func(int, hcl.Exit)
-	if c.TraceExits {
-		observe = logExits(log)
+	if trace != nil {
+		observe = trace.observe
 	}
 	var hyperV *vtl.HyperV
 	if c.Has(config.FrontStorVSC) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"keel/boot/handoff"
+	"keel/diag/inspect"
 	"keel/hcl/sys"
 )
 
@@ -32,7 +33,7 @@ func (c *control) send(e handoff.Event) {
 		c.mu.Unlock()
 	}
 	if err != nil {
-		c.log.Error("cannot send an event", "event", e.Event, "error", err)
+		c.log.Error("cannot send an event", inspect.PublicAttr("event", e.Event), inspect.PublicAttr("error", err))
 	}
 }
 
@@ -44,12 +45,12 @@ func (c *control) serve(ctx context.Context, r io.Reader, do func(handoff.Comman
 	for lines.Scan() && ctx.Err() == nil {
 		var command handoff.Command
 		if err := json.Unmarshal(lines.Bytes(), &command); err != nil {
-			c.log.Warn("refused a malformed command", "error", err)
+			c.log.Warn("refused a malformed command", inspect.PublicAttr("error", err))
 			continue
 		}
 		do(command)
 	}
 	if err := lines.Err(); err != nil && ctx.Err() == nil {
-		c.log.Warn("the control channel ended", "error", err)
+		c.log.Warn("the control channel ended", inspect.PublicAttr("error", err))
 	}
 }

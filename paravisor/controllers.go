@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"keel/diag/inspect"
 	"keel/hcl/pci"
 	"keel/translate/nvme"
 )
@@ -94,14 +95,14 @@ func (c *controllers) find() error {
 func (c *controllers) open(address string) {
 	f, err := c.devices.Open(address)
 	if err != nil {
-		c.log.Error("refused a controller", "address", address, "error", err)
+		c.log.Error("refused a controller", inspect.PublicAttr("address", address), inspect.PublicAttr("error", err))
 		return
 	}
 	ctl, err := nvme.Open(f, nvme.Config{
 		Log: c.log, Queues: c.queues, Depth: max(slots/c.queues, 16), Bounce: bounce,
 	})
 	if err != nil {
-		c.log.Error("refused a controller", "address", address, "error", errors.Join(err, f.Close()))
+		c.log.Error("refused a controller", inspect.PublicAttr("address", address), inspect.PublicAttr("error", errors.Join(err, f.Close())))
 		return
 	}
 	a := &controller{Controller: ctl, function: f, address: address, closed: make(chan struct{})}
@@ -113,10 +114,11 @@ func (c *controllers) open(address string) {
 	}
 	c.mu.Unlock()
 	if twice {
-		c.log.Error("refused a controller with the serial number of another one", "address", address, "error", ctl.Close())
+		c.log.Error("refused a controller with the serial number of another one", inspect.PublicAttr("address", address), inspect.PublicAttr("error", ctl.Close()))
 		return
 	}
-	c.log.Info("found a controller", "address", address, "serial", serial, "model", ctl.Model(), "queues", ctl.Queues())
+	c.log.Info("found a controller", inspect.PublicAttr("address", address), inspect.PublicAttr("serial", serial),
+		inspect.PublicAttr("model", ctl.Model()), inspect.PublicAttr("queues", ctl.Queues()))
 	go c.attend(serial, a)
 }
 
@@ -125,12 +127,12 @@ func (c *controllers) attend(serial string, a *controller) {
 	select {
 	case <-a.closed:
 	case <-a.function.Gone():
-		c.log.Warn("the host took a controller away", "address", a.address, "serial", serial)
+		c.log.Warn("the host took a controller away", inspect.PublicAttr("address", a.address), inspect.PublicAttr("serial", serial))
 		if c.lost != nil {
 			c.lost(serial)
 		}
 		if err := c.release([]string{serial}); err != nil {
-			c.log.Error("cannot close a controller", "serial", serial, "error", err)
+			c.log.Error("cannot close a controller", inspect.PublicAttr("serial", serial), inspect.PublicAttr("error", err))
 		}
 	}
 }

@@ -17,28 +17,28 @@ func (k *keel) diagnose(ctx context.Context) {
 	if k.env.Listen == nil {
 		return
 	}
-	root := &tree{keel: k}
+	root := &tree{keel: k, logs: k.logsConfig()}
 	var attest func(ctx context.Context, nonce []byte) ([]byte, error)
 	if k.tee != nil {
 		attest = k.attest
 	}
 	s, err := server.New(server.Config{
 		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Debug: k.env.Policy.Name == config.Debug().Name,
-		Attest: attest, Log: k.env.Log,
+		Attest: attest, Logs: root.logs, Log: k.env.Log,
 	})
 	if err != nil {
-		k.env.Log.Error("there are no diagnostics", "error", err)
+		k.env.Log.Error("there are no diagnostics", inspect.PublicAttr("error", err))
 		return
 	}
 	root.service = s
 	l, err := k.env.Listen()
 	if err != nil {
-		k.env.Log.Error("there are no diagnostics", "error", err)
+		k.env.Log.Error("there are no diagnostics", inspect.PublicAttr("error", err))
 		return
 	}
 	go func() {
 		if err := s.Serve(ctx, l); err != nil {
-			k.env.Log.Error("the diagnostics ended", "error", err)
+			k.env.Log.Error("the diagnostics ended", inspect.PublicAttr("error", err))
 		}
 	}()
 }
@@ -47,6 +47,7 @@ func (k *keel) diagnose(ctx context.Context) {
 // diagnostics themselves.
 type tree struct {
 	keel    *keel
+	logs    server.LogsConfig
 	service inspect.Node
 }
 
@@ -59,11 +60,14 @@ func (t *tree) Inspect(f *inspect.Fields) {
 	resets := k.resets
 	k.mu.Unlock()
 	f.Uint("resets", inspect.Public, inspect.Count, resets, "times that the guest was reset")
-	f.Uint("vps", inspect.Public, inspect.Count, uint64(k.config.VPs), "virtual processors of the guest")
+	f.Gauge("vps", inspect.Public, inspect.Count, uint64(k.config.VPs), "virtual processors of the guest")
+	f.Each("vp", "vp", vps{k.machine.guest}, "virtual processors")
 	f.Node("memory", memoryUse{k}, "who has the VM's memory")
-	f.Node("exits", exits{k.machine}, "guest exits by kind")
-	f.Node("refused", refusedCounts{k.machine}, "what guest and host asked in vain, by reason")
+	f.Each("exits", "kind", exits{k.machine}, "guest exits by kind")
+	f.Each("refused", "reason", refusedCounts{k.machine}, "what guest and host asked in vain, by reason")
 	k.machine.Inspect(f)
+	f.Node("settings", t.logs.Settings, "how Keel is set; keel diag update changes it")
+	f.Node("log", t.logs.Journal, "the paravisor's log")
 	f.Node("diag", t.service, "the diagnostics service")
 }
 
@@ -75,7 +79,7 @@ func (m memoryUse) Inspect(f *inspect.Fields) {
 	m.keel.mu.Lock()
 	u := m.keel.usage
 	m.keel.mu.Unlock()
-	bytes := func(name string, v uint64, doc string) { f.Uint(name, inspect.Public, inspect.Bytes, v, doc) }
+	bytes := func(name string, v uint64, doc string) { f.Gauge(name, inspect.Public, inspect.Bytes, v, doc) }
 	bytes("total", u.total, "memory of the VM")
 	bytes("guest", u.guest, "memory of the guest")
 	bytes("vtl2", u.used, "what is in use besides: kernel, page tables, initramfs, processes")

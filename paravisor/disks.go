@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keel/boot/handoff"
+	"keel/diag/inspect"
 	"keel/paravisor/config"
 	"keel/translate/blk"
 	"keel/translate/scsi"
@@ -80,8 +81,8 @@ func (d *disks) add(ctx context.Context, c config.Disk) error {
 	}
 	d.units = append(d.units, u)
 	info := u.slot.Info()
-	d.log.Info("the guest has a disk", "front", c.Front, "lun", c.LUN, "serials", c.Serials,
-		"blocks", info.Blocks, "block_size", info.BlockSize, "read_only", info.ReadOnly)
+	d.log.Info("the guest has a disk", inspect.PublicAttr("front", c.Front), inspect.PublicAttr("lun", c.LUN), inspect.PublicAttr("serials", c.Serials),
+		inspect.PublicAttr("blocks", info.Blocks), inspect.PublicAttr("block_size", info.BlockSize), inspect.PublicAttr("read_only", info.ReadOnly))
 	return nil
 }
 
@@ -155,7 +156,7 @@ func (d *disks) warn() {
 	for _, u := range d.units {
 		if !u.warned && !d.targets[u.Front].Reached(uint16(u.LUN)) {
 			u.warned = true
-			d.log.Warn(u.unused())
+			d.log.Warn("the guest does not use a disk", inspect.PublicAttr("cause", u.unused()))
 		}
 	}
 }
@@ -177,7 +178,7 @@ func (d *disks) remove(c *config.Disk) error {
 	}
 	// The target may have dropped it when the host took the controller away.
 	if err := d.targets[u.Front].Remove(uint16(u.LUN)); err != nil {
-		d.log.Warn("the disk was gone before", "lun", u.LUN, "error", err)
+		d.log.Warn("the disk was gone before", inspect.PublicAttr("lun", u.LUN), inspect.PublicAttr("error", err))
 	}
 	err := d.controllers.release(u.Serials)
 	u.slot.Remove()
@@ -241,6 +242,6 @@ func (d *disks) command(kind handoff.CommandKind, c config.Disk) error {
 // stable storage.
 func (d *disks) close() {
 	if err := d.controllers.close(); err != nil {
-		d.log.Warn("a controller did not shut down in order", "error", err)
+		d.log.Warn("a controller did not shut down in order", inspect.PublicAttr("error", err))
 	}
 }

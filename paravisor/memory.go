@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"keel/boot/handoff"
+	"keel/diag/inspect"
 	"keel/hcl/abi/x86"
 	"keel/hcl/sys"
 	"keel/vtl/guestmem"
@@ -34,7 +35,7 @@ var settings = []struct{ file, value string }{
 func allocate(size uint64, log *slog.Logger) (mem *guestmem.Memory, granule int, err error) {
 	for _, set := range settings {
 		if err := os.WriteFile(set.file, []byte(set.value), 0); err != nil {
-			log.Warn("the kernel keeps more memory than it needs", "error", err)
+			log.Warn("the kernel keeps more memory than it needs", inspect.PublicAttr("error", err))
 		}
 	}
 	want := size / x86.LargePageSize
@@ -45,9 +46,9 @@ func allocate(size uint64, log *slog.Logger) (mem *guestmem.Memory, granule int,
 			return mem, x86.LargePageSize, nil
 		}
 	}
-	log.Warn("guest memory without large pages", "wanted", want, "got", got, "error", err)
+	log.Warn("guest memory without large pages", inspect.PublicAttr("wanted", want), inspect.PublicAttr("got", got), inspect.PublicAttr("error", err))
 	if _, err := reserve(0); err != nil {
-		log.Warn("cannot return large pages", "error", err)
+		log.Warn("cannot return large pages", inspect.PublicAttr("error", err))
 	}
 	if free, err := meminfo("MemAvailable"); err == nil && free < size+headroom {
 		return nil, 0, tooLittle(size, free)

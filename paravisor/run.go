@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"keel/boot/handoff"
+	"keel/diag/inspect"
 	"keel/hcl"
 	"keel/paravisor/config"
 	"keel/vtl"
@@ -42,9 +43,9 @@ type Environment struct {
 	Listen  func() (net.Listener, error)
 	Control io.ReadWriter // events out, commands in
 	Console io.ReadWriter // the guest's first serial port
-	Log     *slog.Logger
-	// Configure is told how to log, before anything else is logged.
-	Configure func(level slog.Level, json bool) *slog.Logger
+	Log     *slog.Logger  // until the configuration is known
+	// LogTo makes the log that goes to the host.
+	LogTo func(level slog.Leveler, json bool) slog.Handler
 	// Panic makes the paravisor panic once the guest runs, so that tests see
 	// what becomes of a defect.
 	Panic bool
@@ -98,7 +99,7 @@ func (c *control) fail(err error) handoff.Outcome {
 	if f, ok := errors.AsType[*handoff.Failure](err); ok {
 		outcome = f.Outcome
 	}
-	c.log.Error("the run failed", "outcome", outcome, "error", err)
+	c.log.Error("the run failed", inspect.PublicAttr("outcome", outcome), "error", err)
 	c.send(handoff.Event{Event: handoff.EventEnd, Outcome: outcome, Message: err.Error()})
 	return outcome
 }
@@ -120,6 +121,8 @@ type keel struct {
 	payload *payload
 	tee     hcl.Attester // nil without isolation
 	gate    *hcl.Gate    // to the host, nil without strict mode
+	logs    logs
+	gc      collector
 
 	changing atomic.Bool // a disk is being added or removed
 
@@ -135,17 +138,18 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if err != nil {
 		return nil, err
 	}
-	env.Log = env.Configure(c.LogLevel, c.LogJSON)
+	k := &keel{control: ctl, config: c}
+	env.Log = k.logs.open(c, env.LogTo)
 	ctl.log = env.Log
+	k.logs.trace(c, &env.Policy, env.Log)
 	// A VP thread in the guest holds none of Go's processors for long, but
 	// timers and devices must never wait for one.
 	runtime.GOMAXPROCS(c.VPs + 2)
 	// Little is allocated while the guest runs, and memory is a budget.
-	debug.SetGCPercent(gcPercent)
+	k.gc.set(gcPercent)
 	if c.Memory >= env.Handoff.RAMBytes {
 		return nil, tooLittle(c.Memory, env.Handoff.RAMBytes)
 	}
-	k := &keel{control: ctl, config: c}
 	k.gate = k.newGate()
 	env.guard(k.gate)
 	k.env = env
@@ -189,7 +193,7 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.machine, err = build(partition, oracle, memory, c, tpm, env.Log); err != nil {
+	if k.machine, err = build(partition, oracle, memory, c, tpm, k.logs.exits, env.Log); err != nil {
 		return nil, err
 	}
 	k.machine.gate = k.gate
@@ -230,7 +234,7 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 	console := consoleFor(k.config.Console, k.env.Console)
 	go func() {
 		if err := k.machine.com1.Run(ctx, console, console); err != nil {
-			k.env.Log.Error("the guest's console is lost", "error", err)
+			k.env.Log.Error("the guest's console is lost", inspect.PublicAttr("error", err))
 		}
 	}()
 	go func() { _ = k.machine.com2.Run(ctx, io.Discard, nil) }() // nothing is plugged in
@@ -276,7 +280,7 @@ func (k *keel) command(c handoff.Command) {
 	switch c.Command {
 	case handoff.CommandNMI:
 		if err := k.gate.Ask(hcl.HostNMI); err != nil {
-			k.env.Log.Warn("the host asked for an NMI", "error", err)
+			k.env.Log.Warn("the host asked for an NMI", inspect.PublicAttr("error", err))
 			return
 		}
 		k.machine.guest.NMI()
@@ -295,7 +299,7 @@ func (k *keel) command(c handoff.Command) {
 			k.done(c, err)
 		}()
 	default:
-		k.env.Log.Warn("refused an unknown command", "command", string(c.Command))
+		k.env.Log.Warn("refused an unknown command", inspect.PublicAttr("command", string(c.Command)))
 	}
 }
 
@@ -320,7 +324,7 @@ func (k *keel) change(c handoff.Command) error {
 func (k *keel) done(c handoff.Command, err error) {
 	e := handoff.Event{Event: handoff.EventDone, ID: c.ID}
 	if err != nil {
-		k.env.Log.Error("a change of disks failed", "command", string(c.Command), "error", err)
+		k.env.Log.Error("a change of disks failed", inspect.PublicAttr("command", string(c.Command)), inspect.PublicAttr("error", err))
 		e.Message = err.Error()
 	}
 	k.control.send(e)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keel/boot/handoff"
+	"keel/diag/inspect"
 	"keel/hcl"
 	"keel/hcl/abi/x86"
 	"keel/paravisor/acpi"
@@ -71,7 +72,7 @@ type front interface {
 func openTPM(c *config.Config, tee hcl.Attester, dial dialer, ctls *controllers, log *slog.Logger) (*tpm, error) {
 	if c.TPM == nil {
 		if err := os.Remove(tpmPacked); err != nil { // it would take memory for nothing
-			log.Warn("the TPM's worker is in the way", "error", err)
+			log.Warn("the TPM's worker is in the way", inspect.PublicAttr("error", err))
 		}
 		return nil, nil
 	}
@@ -156,7 +157,7 @@ func openState(ctx context.Context, c *config.Config, tee hcl.Attester, dial dia
 	if err != nil {
 		return nil, err
 	}
-	log.Info("the TPM's state", "report", store.Report().String())
+	log.Info("the TPM's state", inspect.PublicAttr("report", store.Report().String()))
 	return store, nil
 }
 

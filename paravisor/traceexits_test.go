@@ -11,7 +11,8 @@ import (
 
 func TestLogExits(t *testing.T) {
 	var out bytes.Buffer
-	observe := logExits(slog.New(slog.NewTextHandler(&out, nil)))
+	trace := exitTrace{log: slog.New(slog.NewTextHandler(&out, nil))}
+	trace.kinds.Store(allKinds)
 	for _, tt := range []struct {
 		exit hcl.Exit
 		want string
@@ -23,7 +24,7 @@ func TestLogExits(t *testing.T) {
 		{hcl.Exit{Kind: hcl.ExitHalt}, "kind=halt rip=0x0"},
 	} {
 		out.Reset()
-		observe(2, tt.exit)
+		trace.observe(2, tt.exit)
 		if line := out.String(); !strings.Contains(line, tt.want) || strings.Count(line, "\n") != 1 {
 			t.Errorf("%v is logged as %q, want %q", tt.exit.Kind, line, tt.want)
 		}

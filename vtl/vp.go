@@ -46,6 +46,7 @@ type vp struct {
 	adjust  uint64     // IA32_TSC_ADJUST
 	oracle  *oracle    // nil unless what Keel executes is compared
 	exits   [hcl.ExitKinds]atomic.Uint64
+	clock   atomic.Pointer[sys.ThreadClock] // of the thread, nil before it has one
 }
 
 // serve runs what the guest sends until the process ends. The thread is the
@@ -60,6 +61,8 @@ func (v *vp) serve() {
 
 // create makes the VP in the substrate.
 func (v *vp) create(c hcl.VPConfig) error {
+	clock := sys.NewThreadClock()
+	v.clock.Store(&clock)
 	err := sys.BlockKick()
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"keel/diag/inspect"
 	"keel/vtpm/wire"
 )
 
@@ -69,7 +70,7 @@ func (t *TPM) execute(b []byte) []byte {
 		return appendResponse(b, RCNVUnavailable)
 	}
 	if err := t.ready(); err != nil {
-		t.cfg.Log.Error("vTPM", "err", err)
+		t.cfg.Log.Error("vTPM: there is no worker", inspect.PublicAttr("error", err))
 		return appendResponse(b, RCFailure)
 	}
 	f := wire.Frame{Kind: wire.Execute, Locality: t.job.locality, Body: t.job.command, Repeat: t.repeatable(t.job.command)}
@@ -87,7 +88,7 @@ func (t *TPM) execute(b []byte) []byte {
 	if err := t.keep(&r); err != nil {
 		// The worker's memory is ahead of the store: the command is undone, as if it had
 		// never been sent. The next worker starts from the state before it.
-		t.cfg.Log.Error("vTPM: a command is undone", "code", fmt.Sprintf("%#x", code(t.job.command)), "err", err)
+		t.cfg.Log.Error("vTPM: a command is undone", "code", fmt.Sprintf("%#x", code(t.job.command)), inspect.PublicAttr("error", err))
 		t.count.rollbacks.Add(1)
 		t.undone++
 		t.drop(nil)
@@ -237,7 +238,7 @@ func (t *TPM) drop(wrong error) {
 	t.mu.Unlock()
 	t.proc, t.replies = nil, nil
 	if wrong != nil {
-		t.cfg.Log.Error("vTPM: the worker is replaced", "err", wrong)
+		t.cfg.Log.Error("vTPM: the worker is replaced", "error", wrong)
 	} else {
 		proc.Stop()
 		select {

@@ -22,10 +22,7 @@ const (
 // FromField returns a field of the tree as a message.
 func FromField(f *inspect.Field) *Field {
 	m := &Field{
-		Name: valid(f.Name), Doc: valid(f.Doc), Unit: valid(string(f.Unit)), Sensitivity: Sensitivity_SENSITIVITY_PRIVATE,
-	}
-	if f.Sensitivity == inspect.Public {
-		m.Sensitivity = Sensitivity_SENSITIVITY_PUBLIC
+		Name: valid(f.Name), Doc: valid(f.Doc), Unit: valid(string(f.Unit)), Sensitivity: FromSensitivity(f.Sensitivity),
 	}
 	switch v := f.Value.(type) {
 	case uint64:
@@ -46,6 +43,22 @@ func FromField(f *inspect.Field) *Field {
 	return m
 }
 
+// FromSensitivity returns a sensitivity as messages have it.
+func FromSensitivity(s inspect.Sensitivity) Sensitivity {
+	if s == inspect.Public {
+		return Sensitivity_SENSITIVITY_PUBLIC
+	}
+	return Sensitivity_SENSITIVITY_PRIVATE
+}
+
+// ToSensitivity is the inverse. What is not marked is private.
+func ToSensitivity(s Sensitivity) inspect.Sensitivity {
+	if s == Sensitivity_SENSITIVITY_PUBLIC {
+		return inspect.Public
+	}
+	return inspect.Private
+}
+
 // valid makes a string one that protobuf takes.
 func valid(s string) string { return strings.ToValidUTF8(s, "?") }
 
@@ -61,9 +74,9 @@ func toField(m *Field, levels int, left *int) (inspect.Field, error) {
 	if *left--; *left < 0 || levels == 0 {
 		return inspect.Field{}, fmt.Errorf("%w: too many of them", ErrField)
 	}
-	f := inspect.Field{Name: Printable(m.GetName()), Doc: Printable(m.GetDoc()), Unit: inspect.Unit(Printable(m.GetUnit()))}
-	if m.GetSensitivity() == Sensitivity_SENSITIVITY_PUBLIC {
-		f.Sensitivity = inspect.Public
+	f := inspect.Field{
+		Name: Printable(m.GetName()), Doc: Printable(m.GetDoc()), Unit: inspect.Unit(Printable(m.GetUnit())),
+		Sensitivity: ToSensitivity(m.GetSensitivity()),
 	}
 	switch v := m.GetValue().(type) {
 	case *Field_Number:

@@ -4,7 +4,8 @@
 // 	protoc        (unknown)
 // source: logs.proto
 
-// What a running paravisor says while it runs: figures that move, and its logs.
+// What a running paravisor says while it runs: its logs, figures that move, and how it is
+// set.
 
 package diagpb
 
@@ -23,6 +24,493 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type LogLevel int32
+
+const (
+	LogLevel_LOG_LEVEL_UNSPECIFIED LogLevel = 0 // all
+	LogLevel_LOG_LEVEL_DEBUG       LogLevel = 1
+	LogLevel_LOG_LEVEL_INFO        LogLevel = 2
+	LogLevel_LOG_LEVEL_WARN        LogLevel = 3
+	LogLevel_LOG_LEVEL_ERROR       LogLevel = 4
+)
+
+// Enum value maps for LogLevel.
+var (
+	LogLevel_name = map[int32]string{
+		0: "LOG_LEVEL_UNSPECIFIED",
+		1: "LOG_LEVEL_DEBUG",
+		2: "LOG_LEVEL_INFO",
+		3: "LOG_LEVEL_WARN",
+		4: "LOG_LEVEL_ERROR",
+	}
+	LogLevel_value = map[string]int32{
+		"LOG_LEVEL_UNSPECIFIED": 0,
+		"LOG_LEVEL_DEBUG":       1,
+		"LOG_LEVEL_INFO":        2,
+		"LOG_LEVEL_WARN":        3,
+		"LOG_LEVEL_ERROR":       4,
+	}
+)
+
+func (x LogLevel) Enum() *LogLevel {
+	p := new(LogLevel)
+	*p = x
+	return p
+}
+
+func (x LogLevel) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LogLevel) Descriptor() protoreflect.EnumDescriptor {
+	return file_logs_proto_enumTypes[0].Descriptor()
+}
+
+func (LogLevel) Type() protoreflect.EnumType {
+	return &file_logs_proto_enumTypes[0]
+}
+
+func (x LogLevel) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LogLevel.Descriptor instead.
+func (LogLevel) EnumDescriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{0}
+}
+
+type LogsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Least LogLevel               `protobuf:"varint,1,opt,name=least,proto3,enum=keel.diag.v1.LogLevel" json:"least,omitempty"`
+	// Goes on with new lines.
+	Follow bool `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
+	// Only lines after the one of this number.
+	After         uint64 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogsRequest) Reset() {
+	*x = LogsRequest{}
+	mi := &file_logs_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogsRequest) ProtoMessage() {}
+
+func (x *LogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
+func (*LogsRequest) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *LogsRequest) GetLeast() LogLevel {
+	if x != nil {
+		return x.Least
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+func (x *LogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *LogsRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+type LogRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts the lines of the paravisor, from 1.
+	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Nanoseconds since 1970 by the clock of the VM.
+	TimeNs  int64      `protobuf:"varint,2,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"`
+	Level   LogLevel   `protobuf:"varint,3,opt,name=level,proto3,enum=keel.diag.v1.LogLevel" json:"level,omitempty"`
+	Message string     `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	Attrs   []*LogAttr `protobuf:"bytes,5,rep,name=attrs,proto3" json:"attrs,omitempty"`
+	// How many lines before this one are lost.
+	Lost          uint64 `protobuf:"varint,6,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogRecord) Reset() {
+	*x = LogRecord{}
+	mi := &file_logs_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogRecord) ProtoMessage() {}
+
+func (x *LogRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
+func (*LogRecord) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *LogRecord) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *LogRecord) GetTimeNs() int64 {
+	if x != nil {
+		return x.TimeNs
+	}
+	return 0
+}
+
+func (x *LogRecord) GetLevel() LogLevel {
+	if x != nil {
+		return x.Level
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+func (x *LogRecord) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *LogRecord) GetAttrs() []*LogAttr {
+	if x != nil {
+		return x.Attrs
+	}
+	return nil
+}
+
+func (x *LogRecord) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+type LogAttr struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Key         string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value       string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Sensitivity Sensitivity            `protobuf:"varint,3,opt,name=sensitivity,proto3,enum=keel.diag.v1.Sensitivity" json:"sensitivity,omitempty"`
+	// The guest is confidential, and the value private: it is left out.
+	Withheld      bool `protobuf:"varint,4,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogAttr) Reset() {
+	*x = LogAttr{}
+	mi := &file_logs_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogAttr) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogAttr) ProtoMessage() {}
+
+func (x *LogAttr) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogAttr.ProtoReflect.Descriptor instead.
+func (*LogAttr) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LogAttr) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *LogAttr) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *LogAttr) GetSensitivity() Sensitivity {
+	if x != nil {
+		return x.Sensitivity
+	}
+	return Sensitivity_SENSITIVITY_UNSPECIFIED
+}
+
+func (x *LogAttr) GetWithheld() bool {
+	if x != nil {
+		return x.Withheld
+	}
+	return false
+}
+
+type KmsgRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Goes on with new messages.
+	Follow        bool `protobuf:"varint,1,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KmsgRequest) Reset() {
+	*x = KmsgRequest{}
+	mi := &file_logs_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KmsgRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KmsgRequest) ProtoMessage() {}
+
+func (x *KmsgRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KmsgRequest.ProtoReflect.Descriptor instead.
+func (*KmsgRequest) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *KmsgRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+type KmsgRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts the messages of the kernel.
+	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Microseconds since the kernel started.
+	TimeUs uint64 `protobuf:"varint,2,opt,name=time_us,json=timeUs,proto3" json:"time_us,omitempty"`
+	// Of syslog: 0 (emergency) to 7 (debug).
+	Level         uint32 `protobuf:"varint,3,opt,name=level,proto3" json:"level,omitempty"`
+	Facility      uint32 `protobuf:"varint,4,opt,name=facility,proto3" json:"facility,omitempty"`
+	Text          string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KmsgRecord) Reset() {
+	*x = KmsgRecord{}
+	mi := &file_logs_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KmsgRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KmsgRecord) ProtoMessage() {}
+
+func (x *KmsgRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KmsgRecord.ProtoReflect.Descriptor instead.
+func (*KmsgRecord) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KmsgRecord) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *KmsgRecord) GetTimeUs() uint64 {
+	if x != nil {
+		return x.TimeUs
+	}
+	return 0
+}
+
+func (x *KmsgRecord) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *KmsgRecord) GetFacility() uint32 {
+	if x != nil {
+		return x.Facility
+	}
+	return 0
+}
+
+func (x *KmsgRecord) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type MetricsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MetricsRequest) Reset() {
+	*x = MetricsRequest{}
+	mi := &file_logs_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MetricsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MetricsRequest) ProtoMessage() {}
+
+func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
+func (*MetricsRequest) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{5}
+}
+
+type MetricsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UTF-8.
+	Text []byte `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// Its media type.
+	ContentType   string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MetricsResponse) Reset() {
+	*x = MetricsResponse{}
+	mi := &file_logs_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MetricsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MetricsResponse) ProtoMessage() {}
+
+func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
+func (*MetricsResponse) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *MetricsResponse) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *MetricsResponse) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	What  *InspectRequest        `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
@@ -34,7 +522,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_logs_proto_msgTypes[0]
+	mi := &file_logs_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -46,7 +534,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logs_proto_msgTypes[0]
+	mi := &file_logs_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -59,7 +547,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_logs_proto_rawDescGZIP(), []int{0}
+	return file_logs_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchRequest) GetWhat() *InspectRequest {
@@ -76,19 +564,330 @@ func (x *WatchRequest) GetIntervalMs() uint32 {
 	return 0
 }
 
+type SettingsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingsRequest) Reset() {
+	*x = SettingsRequest{}
+	mi := &file_logs_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingsRequest) ProtoMessage() {}
+
+func (x *SettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingsRequest.ProtoReflect.Descriptor instead.
+func (*SettingsRequest) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{8}
+}
+
+type SettingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      []*Setting             `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingsResponse) Reset() {
+	*x = SettingsResponse{}
+	mi := &file_logs_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingsResponse) ProtoMessage() {}
+
+func (x *SettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingsResponse.ProtoReflect.Descriptor instead.
+func (*SettingsResponse) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SettingsResponse) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// Setting is how something is set.
+type Setting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// What values there are, in words.
+	Values string `protobuf:"bytes,3,opt,name=values,proto3" json:"values,omitempty"`
+	// One line that says what it is.
+	Doc string `protobuf:"bytes,4,opt,name=doc,proto3" json:"doc,omitempty"`
+	// It can only be read.
+	ReadOnly      bool `protobuf:"varint,5,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_logs_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Setting) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Setting) GetValues() string {
+	if x != nil {
+		return x.Values
+	}
+	return ""
+}
+
+func (x *Setting) GetDoc() string {
+	if x != nil {
+		return x.Doc
+	}
+	return ""
+}
+
+func (x *Setting) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+type UpdateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateRequest) Reset() {
+	*x = UpdateRequest{}
+	mi := &file_logs_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateRequest) ProtoMessage() {}
+
+func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
+func (*UpdateRequest) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *UpdateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateRequest) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type UpdateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is now.
+	Setting       *Setting `protobuf:"bytes,1,opt,name=setting,proto3" json:"setting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateResponse) Reset() {
+	*x = UpdateResponse{}
+	mi := &file_logs_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateResponse) ProtoMessage() {}
+
+func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logs_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
+func (*UpdateResponse) Descriptor() ([]byte, []int) {
+	return file_logs_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UpdateResponse) GetSetting() *Setting {
+	if x != nil {
+		return x.Setting
+	}
+	return nil
+}
+
 var File_logs_proto protoreflect.FileDescriptor
 
 const file_logs_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
 	"logs.proto\x12\fkeel.diag.v1\x1a\n" +
-	"diag.proto\"a\n" +
+	"diag.proto\"i\n" +
+	"\vLogsRequest\x12,\n" +
+	"\x05least\x18\x01 \x01(\x0e2\x16.keel.diag.v1.LogLevelR\x05least\x12\x16\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\"\xbf\x01\n" +
+	"\tLogRecord\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x17\n" +
+	"\atime_ns\x18\x02 \x01(\x03R\x06timeNs\x12,\n" +
+	"\x05level\x18\x03 \x01(\x0e2\x16.keel.diag.v1.LogLevelR\x05level\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12+\n" +
+	"\x05attrs\x18\x05 \x03(\v2\x15.keel.diag.v1.LogAttrR\x05attrs\x12\x12\n" +
+	"\x04lost\x18\x06 \x01(\x04R\x04lost\"\x8a\x01\n" +
+	"\aLogAttr\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12;\n" +
+	"\vsensitivity\x18\x03 \x01(\x0e2\x19.keel.diag.v1.SensitivityR\vsensitivity\x12\x1a\n" +
+	"\bwithheld\x18\x04 \x01(\bR\bwithheld\"%\n" +
+	"\vKmsgRequest\x12\x16\n" +
+	"\x06follow\x18\x01 \x01(\bR\x06follow\"}\n" +
+	"\n" +
+	"KmsgRecord\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x17\n" +
+	"\atime_us\x18\x02 \x01(\x04R\x06timeUs\x12\x14\n" +
+	"\x05level\x18\x03 \x01(\rR\x05level\x12\x1a\n" +
+	"\bfacility\x18\x04 \x01(\rR\bfacility\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\"\x10\n" +
+	"\x0eMetricsRequest\"H\n" +
+	"\x0fMetricsResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x12!\n" +
+	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\"a\n" +
 	"\fWatchRequest\x120\n" +
 	"\x04what\x18\x01 \x01(\v2\x1c.keel.diag.v1.InspectRequestR\x04what\x12\x1f\n" +
 	"\vinterval_ms\x18\x02 \x01(\rR\n" +
-	"intervalMs2L\n" +
-	"\x04Logs\x12D\n" +
-	"\x05Watch\x12\x1a.keel.diag.v1.WatchRequest\x1a\x1d.keel.diag.v1.InspectResponse0\x01B\x12Z\x10keel/diag/diagpbb\x06proto3"
+	"intervalMs\"\x11\n" +
+	"\x0fSettingsRequest\"E\n" +
+	"\x10SettingsResponse\x121\n" +
+	"\bsettings\x18\x01 \x03(\v2\x15.keel.diag.v1.SettingR\bsettings\"z\n" +
+	"\aSetting\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06values\x18\x03 \x01(\tR\x06values\x12\x10\n" +
+	"\x03doc\x18\x04 \x01(\tR\x03doc\x12\x1b\n" +
+	"\tread_only\x18\x05 \x01(\bR\breadOnly\"9\n" +
+	"\rUpdateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"A\n" +
+	"\x0eUpdateResponse\x12/\n" +
+	"\asetting\x18\x01 \x01(\v2\x15.keel.diag.v1.SettingR\asetting*w\n" +
+	"\bLogLevel\x12\x19\n" +
+	"\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n" +
+	"\x0eLOG_LEVEL_INFO\x10\x02\x12\x12\n" +
+	"\x0eLOG_LEVEL_WARN\x10\x03\x12\x13\n" +
+	"\x0fLOG_LEVEL_ERROR\x10\x042\xa1\x03\n" +
+	"\x04Logs\x12<\n" +
+	"\x04Logs\x12\x19.keel.diag.v1.LogsRequest\x1a\x17.keel.diag.v1.LogRecord0\x01\x12=\n" +
+	"\x04Kmsg\x12\x19.keel.diag.v1.KmsgRequest\x1a\x18.keel.diag.v1.KmsgRecord0\x01\x12F\n" +
+	"\aMetrics\x12\x1c.keel.diag.v1.MetricsRequest\x1a\x1d.keel.diag.v1.MetricsResponse\x12D\n" +
+	"\x05Watch\x12\x1a.keel.diag.v1.WatchRequest\x1a\x1d.keel.diag.v1.InspectResponse0\x01\x12I\n" +
+	"\bSettings\x12\x1d.keel.diag.v1.SettingsRequest\x1a\x1e.keel.diag.v1.SettingsResponse\x12C\n" +
+	"\x06Update\x12\x1b.keel.diag.v1.UpdateRequest\x1a\x1c.keel.diag.v1.UpdateResponseB\x12Z\x10keel/diag/diagpbb\x06proto3"
 
 var (
 	file_logs_proto_rawDescOnce sync.Once
@@ -102,21 +901,52 @@ func file_logs_proto_rawDescGZIP() []byte {
 	return file_logs_proto_rawDescData
 }
 
-var file_logs_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_logs_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_logs_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_logs_proto_goTypes = []any{
-	(*WatchRequest)(nil),    // 0: keel.diag.v1.WatchRequest
-	(*InspectRequest)(nil),  // 1: keel.diag.v1.InspectRequest
-	(*InspectResponse)(nil), // 2: keel.diag.v1.InspectResponse
+	(LogLevel)(0),            // 0: keel.diag.v1.LogLevel
+	(*LogsRequest)(nil),      // 1: keel.diag.v1.LogsRequest
+	(*LogRecord)(nil),        // 2: keel.diag.v1.LogRecord
+	(*LogAttr)(nil),          // 3: keel.diag.v1.LogAttr
+	(*KmsgRequest)(nil),      // 4: keel.diag.v1.KmsgRequest
+	(*KmsgRecord)(nil),       // 5: keel.diag.v1.KmsgRecord
+	(*MetricsRequest)(nil),   // 6: keel.diag.v1.MetricsRequest
+	(*MetricsResponse)(nil),  // 7: keel.diag.v1.MetricsResponse
+	(*WatchRequest)(nil),     // 8: keel.diag.v1.WatchRequest
+	(*SettingsRequest)(nil),  // 9: keel.diag.v1.SettingsRequest
+	(*SettingsResponse)(nil), // 10: keel.diag.v1.SettingsResponse
+	(*Setting)(nil),          // 11: keel.diag.v1.Setting
+	(*UpdateRequest)(nil),    // 12: keel.diag.v1.UpdateRequest
+	(*UpdateResponse)(nil),   // 13: keel.diag.v1.UpdateResponse
+	(Sensitivity)(0),         // 14: keel.diag.v1.Sensitivity
+	(*InspectRequest)(nil),   // 15: keel.diag.v1.InspectRequest
+	(*InspectResponse)(nil),  // 16: keel.diag.v1.InspectResponse
 }
 var file_logs_proto_depIdxs = []int32{
-	1, // 0: keel.diag.v1.WatchRequest.what:type_name -> keel.diag.v1.InspectRequest
-	0, // 1: keel.diag.v1.Logs.Watch:input_type -> keel.diag.v1.WatchRequest
-	2, // 2: keel.diag.v1.Logs.Watch:output_type -> keel.diag.v1.InspectResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	0,  // 0: keel.diag.v1.LogsRequest.least:type_name -> keel.diag.v1.LogLevel
+	0,  // 1: keel.diag.v1.LogRecord.level:type_name -> keel.diag.v1.LogLevel
+	3,  // 2: keel.diag.v1.LogRecord.attrs:type_name -> keel.diag.v1.LogAttr
+	14, // 3: keel.diag.v1.LogAttr.sensitivity:type_name -> keel.diag.v1.Sensitivity
+	15, // 4: keel.diag.v1.WatchRequest.what:type_name -> keel.diag.v1.InspectRequest
+	11, // 5: keel.diag.v1.SettingsResponse.settings:type_name -> keel.diag.v1.Setting
+	11, // 6: keel.diag.v1.UpdateResponse.setting:type_name -> keel.diag.v1.Setting
+	1,  // 7: keel.diag.v1.Logs.Logs:input_type -> keel.diag.v1.LogsRequest
+	4,  // 8: keel.diag.v1.Logs.Kmsg:input_type -> keel.diag.v1.KmsgRequest
+	6,  // 9: keel.diag.v1.Logs.Metrics:input_type -> keel.diag.v1.MetricsRequest
+	8,  // 10: keel.diag.v1.Logs.Watch:input_type -> keel.diag.v1.WatchRequest
+	9,  // 11: keel.diag.v1.Logs.Settings:input_type -> keel.diag.v1.SettingsRequest
+	12, // 12: keel.diag.v1.Logs.Update:input_type -> keel.diag.v1.UpdateRequest
+	2,  // 13: keel.diag.v1.Logs.Logs:output_type -> keel.diag.v1.LogRecord
+	5,  // 14: keel.diag.v1.Logs.Kmsg:output_type -> keel.diag.v1.KmsgRecord
+	7,  // 15: keel.diag.v1.Logs.Metrics:output_type -> keel.diag.v1.MetricsResponse
+	16, // 16: keel.diag.v1.Logs.Watch:output_type -> keel.diag.v1.InspectResponse
+	10, // 17: keel.diag.v1.Logs.Settings:output_type -> keel.diag.v1.SettingsResponse
+	13, // 18: keel.diag.v1.Logs.Update:output_type -> keel.diag.v1.UpdateResponse
+	13, // [13:19] is the sub-list for method output_type
+	7,  // [7:13] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_logs_proto_init() }
@@ -130,13 +960,14 @@ func file_logs_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logs_proto_rawDesc), len(file_logs_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   1,
+			NumEnums:      1,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_logs_proto_goTypes,
 		DependencyIndexes: file_logs_proto_depIdxs,
+		EnumInfos:         file_logs_proto_enumTypes,
 		MessageInfos:      file_logs_proto_msgTypes,
 	}.Build()
 	File_logs_proto = out.File

@@ -8,7 +8,38 @@ import (
 )
 
 type LogsService interface {
+	Logs(context.Context, *LogsRequest, Logs_LogsServer) error
+	Kmsg(context.Context, *KmsgRequest, Logs_KmsgServer) error
+	Metrics(context.Context, *MetricsRequest) (*MetricsResponse, error)
 	Watch(context.Context, *WatchRequest, Logs_WatchServer) error
+	Settings(context.Context, *SettingsRequest) (*SettingsResponse, error)
+	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
+}
+
+type Logs_LogsServer interface {
+	Send(*LogRecord) error
+	ttrpc.StreamServer
+}
+
+type logsLogsServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *logsLogsServer) Send(m *LogRecord) error {
+	return x.StreamServer.SendMsg(m)
+}
+
+type Logs_KmsgServer interface {
+	Send(*KmsgRecord) error
+	ttrpc.StreamServer
+}
+
+type logsKmsgServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *logsKmsgServer) Send(m *KmsgRecord) error {
+	return x.StreamServer.SendMsg(m)
 }
 
 type Logs_WatchServer interface {
@@ -26,7 +57,52 @@ func (x *logsWatchServer) Send(m *InspectResponse) error {
 
 func RegisterLogsService(srv *ttrpc.Server, svc LogsService) {
 	srv.RegisterService("keel.diag.v1.Logs", &ttrpc.ServiceDesc{
+		Methods: map[string]ttrpc.Method{
+			"Metrics": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req MetricsRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Metrics(ctx, &req)
+			},
+			"Settings": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req SettingsRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Settings(ctx, &req)
+			},
+			"Update": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req UpdateRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Update(ctx, &req)
+			},
+		},
 		Streams: map[string]ttrpc.Stream{
+			"Logs": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					m := new(LogsRequest)
+					if err := stream.RecvMsg(m); err != nil {
+						return nil, err
+					}
+					return nil, svc.Logs(ctx, m, &logsLogsServer{stream})
+				},
+				StreamingClient: false,
+				StreamingServer: true,
+			},
+			"Kmsg": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					m := new(KmsgRequest)
+					if err := stream.RecvMsg(m); err != nil {
+						return nil, err
+					}
+					return nil, svc.Kmsg(ctx, m, &logsKmsgServer{stream})
+				},
+				StreamingClient: false,
+				StreamingServer: true,
+			},
 			"Watch": {
 				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
 					m := new(WatchRequest)
@@ -43,7 +119,12 @@ func RegisterLogsService(srv *ttrpc.Server, svc LogsService) {
 }
 
 type LogsClient interface {
+	Logs(context.Context, *LogsRequest) (Logs_LogsClient, error)
+	Kmsg(context.Context, *KmsgRequest) (Logs_KmsgClient, error)
+	Metrics(context.Context, *MetricsRequest) (*MetricsResponse, error)
 	Watch(context.Context, *WatchRequest) (Logs_WatchClient, error)
+	Settings(context.Context, *SettingsRequest) (*SettingsResponse, error)
+	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
 }
 
 type logsClient struct {
@@ -54,6 +135,72 @@ func NewLogsClient(client *ttrpc.Client) LogsClient {
 	return &logsClient{
 		client: client,
 	}
+}
+
+func (c *logsClient) Logs(ctx context.Context, req *LogsRequest) (Logs_LogsClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: false,
+		StreamingServer: true,
+	}, "keel.diag.v1.Logs", "Logs", req)
+	if err != nil {
+		return nil, err
+	}
+	x := &logsLogsClient{stream}
+	return x, nil
+}
+
+type Logs_LogsClient interface {
+	Recv() (*LogRecord, error)
+	ttrpc.ClientStream
+}
+
+type logsLogsClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *logsLogsClient) Recv() (*LogRecord, error) {
+	m := new(LogRecord)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (c *logsClient) Kmsg(ctx context.Context, req *KmsgRequest) (Logs_KmsgClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: false,
+		StreamingServer: true,
+	}, "keel.diag.v1.Logs", "Kmsg", req)
+	if err != nil {
+		return nil, err
+	}
+	x := &logsKmsgClient{stream}
+	return x, nil
+}
+
+type Logs_KmsgClient interface {
+	Recv() (*KmsgRecord, error)
+	ttrpc.ClientStream
+}
+
+type logsKmsgClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *logsKmsgClient) Recv() (*KmsgRecord, error) {
+	m := new(KmsgRecord)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (c *logsClient) Metrics(ctx context.Context, req *MetricsRequest) (*MetricsResponse, error) {
+	var resp MetricsResponse
+	if err := c.client.Call(ctx, "keel.diag.v1.Logs", "Metrics", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }
 
 func (c *logsClient) Watch(ctx context.Context, req *WatchRequest) (Logs_WatchClient, error) {
@@ -83,4 +230,20 @@ func (x *logsWatchClient) Recv() (*InspectResponse, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+func (c *logsClient) Settings(ctx context.Context, req *SettingsRequest) (*SettingsResponse, error) {
+	var resp SettingsResponse
+	if err := c.client.Call(ctx, "keel.diag.v1.Logs", "Settings", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *logsClient) Update(ctx context.Context, req *UpdateRequest) (*UpdateResponse, error) {
+	var resp UpdateResponse
+	if err := c.client.Call(ctx, "keel.diag.v1.Logs", "Update", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }

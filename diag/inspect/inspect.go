@@ -48,6 +48,8 @@ type Field struct {
 	Doc         string // one line
 	Sensitivity Sensitivity
 	Unit        Unit    // of a number or histogram
+	Gauge       bool    // of a number: it may fall; others count up from the start of Keel
+	Key         string  // of a node whose fields are alike: what they are named after
 	Value       any     // uint64, string, bool or Histogram; nil for a node
 	Fields      []Field // of a node; nil where it was not looked into
 	Withheld    bool    // of a node: Redact has left fields of it out
@@ -75,9 +77,14 @@ func (f *Fields) add(field Field) {
 	}
 }
 
-// Uint adds a number.
+// Uint adds a number that only ever grows.
 func (f *Fields) Uint(name string, s Sensitivity, unit Unit, v uint64, doc string) {
 	f.add(Field{Name: name, Doc: doc, Sensitivity: s, Unit: unit, Value: v})
+}
+
+// Gauge adds a number that grows and falls.
+func (f *Fields) Gauge(name string, s Sensitivity, unit Unit, v uint64, doc string) {
+	f.add(Field{Name: name, Doc: doc, Sensitivity: s, Unit: unit, Value: v, Gauge: true})
 }
 
 // Text adds a text.
@@ -96,7 +103,11 @@ func (f *Fields) Histogram(name string, s Sensitivity, unit Unit, v Histogram, d
 }
 
 // Node adds a node. It is looked into if the path leads there and the depth allows it.
-func (f *Fields) Node(name string, n Node, doc string) {
+func (f *Fields) Node(name string, n Node, doc string) { f.Each(name, "", n, doc) }
+
+// Each adds a node as Node does, whose fields are alike: there is one for each key, and
+// named after it, as exits are by their kind.
+func (f *Fields) Each(name, key string, n Node, doc string) {
 	if !f.wanted(name) {
 		return
 	}
@@ -104,7 +115,7 @@ func (f *Fields) Node(name string, n Node, doc string) {
 	if len(f.path) > 0 {
 		below.path = f.path[1:]
 	}
-	field := Field{Name: name, Doc: doc, Sensitivity: Public}
+	field := Field{Name: name, Doc: doc, Sensitivity: Public, Key: key}
 	if len(below.path) == 0 {
 		below.deep--
 	}

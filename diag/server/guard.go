@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keel/diag/frame"
+	"keel/diag/inspect"
 )
 
 // guard stands between a client and ttrpc's server, which trusts its clients: it lets
@@ -155,10 +156,10 @@ func (g *guard) drop(err error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.slow.Add(1)
-		s.warn("a diagnostics client was too slow", "error", err)
+		s.warn("a diagnostics client was too slow", inspect.PublicAttr("error", err))
 	case errors.Is(err, errFrame), errors.Is(err, io.ErrUnexpectedEOF):
 		c.frames.Add(1)
-		s.warn("refused what a diagnostics client sent", "error", err)
+		s.warn("refused what a diagnostics client sent", inspect.PublicAttr("error", err))
 	}
 	_ = g.Close() // the client is told by that
 }

@@ -25,7 +25,12 @@ var rules = map[string]access{
 	"Diag/Inspect": {rule: "public-fields", confidential: true, release: true},
 	"Diag/Attest":  {rule: "evidence", confidential: true, release: true},
 
-	"Logs/Watch": {rule: "public-fields", confidential: true, release: true},
+	"Logs/Logs":     {rule: "public-fields", confidential: true, release: true},
+	"Logs/Kmsg":     {rule: "kernel-log", release: true},
+	"Logs/Metrics":  {rule: "public-fields", confidential: true, release: true},
+	"Logs/Watch":    {rule: "public-fields", confidential: true, release: true},
+	"Logs/Settings": {rule: "public-fields", confidential: true, release: true},
+	"Logs/Update":   {rule: "settings", release: true},
 }
 
 // check refuses a method that the policy does not allow, by the name of the rule.

@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/ttrpc"
 
 	"keel/diag/inspect"
+	"keel/diag/journal"
 )
 
 // MaxClients is how many clients are served at a time.
@@ -35,6 +36,7 @@ type Config struct {
 	// Attest returns evidence for a nonce in the form of claims.Evidence.Marshal. It is
 	// nil where the guest is not confidential. It gives up when its context ends.
 	Attest func(ctx context.Context, nonce []byte) ([]byte, error)
+	Logs   LogsConfig
 	Log    *slog.Logger // nil for none
 }
 
@@ -56,6 +58,8 @@ type Server struct {
 	counts counters
 	warned atomic.Int32
 
+	setting sync.Mutex // held while something is set
+
 	mu      sync.Mutex
 	ended   bool
 	clients map[*guard]struct{}
@@ -73,6 +77,9 @@ func New(c Config) (*Server, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Logs.Journal == nil {
+		c.Logs.Journal = &journal.Journal{}
 	}
 	s := &Server{
 		config:  c,

@@ -95,14 +95,10 @@ func (s *Server) look(r *diagpb.InspectRequest) (*diagpb.InspectResponse, error)
 	case r.GetDepth() > MaxDepth:
 		return nil, status.Errorf(codes.InvalidArgument, "a depth of %d: at most %d", r.GetDepth(), MaxDepth)
 	}
-	least := inspect.Private
-	if s.config.Confidential {
-		least = inspect.Public
-	}
 	found, err := inspect.Look(s.config.Root, path, int(r.GetDepth()))
 	ok := err == nil
 	if ok {
-		found, ok = found.Redact(least)
+		found, ok = found.Redact(s.least())
 	}
 	if !ok {
 		// The same for what there is not: a name may tell of the guest.
@@ -133,7 +129,7 @@ func (s service) Attest(ctx context.Context, r *diagpb.AttestRequest) (*diagpb.A
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, status.Error(codes.DeadlineExceeded, "the evidence was not there in time")
 	case err != nil:
-		s.warn("cannot make evidence", "error", err)
+		s.warn("cannot make evidence", inspect.PublicAttr("error", err))
 		return nil, status.Error(codes.Internal, fmt.Sprintf("no evidence: %v", err))
 	case len(evidence) > claims.MaxEvidence:
 		return nil, status.Errorf(codes.Internal, "evidence of %d bytes", len(evidence))

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"keel/diag/inspect"
 )
 
 // maxLine bounds a line of a worker's log, in bytes.
@@ -52,7 +54,7 @@ func (p *Process) Err() error {
 // Stop was called before: a process is killed because it did wrong.
 func (p *Process) Kill() {
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		p.s.cfg.Log.Error("cannot kill", "pid", p.Pid(), "err", err)
+		p.s.cfg.Log.Error("cannot kill", inspect.PublicAttr("pid", p.Pid()), inspect.PublicAttr("error", err))
 	}
 	<-p.ended
 	closeAll(p.sockets)
@@ -88,7 +90,7 @@ func (p *Process) wait(log *os.File) {
 			reason = p.err.Error()
 		}
 		p.s.died(reason)
-		p.s.cfg.Log.Error("worker died", "pid", p.Pid(), "reason", reason)
+		p.s.cfg.Log.Error("worker died", inspect.PublicAttr("pid", p.Pid()), inspect.PublicAttr("reason", reason))
 	}
 	close(p.ended)
 }
@@ -113,7 +115,7 @@ func (p *Process) readLog(log io.Reader) {
 		}
 		p.s.mu.Unlock()
 		if lines < DefaultLogLines {
-			p.s.cfg.Log.Warn("worker says", "pid", p.Pid(), "line", text)
+			p.s.cfg.Log.Warn("worker says", inspect.PublicAttr("pid", p.Pid()), "line", text)
 		}
 	}
 }

@@ -90,6 +90,7 @@ var rooms = []room{
 	{rank: 6, packages: []string{"paravisor/keyrelease"}, imports: []string{"diag/attest/claims"}, narrow: true},
 	{rank: 6, packages: []string{"diag/keyserver"}, imports: []string{"diag/attest", "diag/attest/claims", "paravisor/keyrelease"}, narrow: true},
 	{rank: 6, packages: []string{"diag/attest"}, imports: []string{"diag/*", "diag/attest/claims"}, narrow: true},
+	{rank: 1, packages: []string{"diag/journal", "diag/kmsg", "diag/metrics"}},
 	{rank: 6, packages: []string{"diag/diagpb", "diag/frame", "diag/vsock", "diag/server", "diag/client"}, imports: []string{"diag/*"}},
 	{rank: 7, packages: []string{"initramfs/pvinit"}, imports: []string{"hcl/sys"}, narrow: true},
 	{rank: 7, packages: []string{"paravisor"}, imports: []string{"paravisor/*", "paravisor/chipset/*"}},

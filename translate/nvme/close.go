@@ -3,6 +3,7 @@ package nvme
 import (
 	"time"
 
+	"keel/diag/inspect"
 	"keel/translate/blk"
 )
 
@@ -64,7 +65,7 @@ func (c *Controller) idle() bool {
 func (c *Controller) farewell() bool {
 	by := time.Now().Add(c.config.ShutdownTimeout)
 	if err := c.deleteQueues(by); err != nil {
-		c.log.Warn("NVMe queues could not be deleted", "error", err)
+		c.log.Warn("NVMe queues could not be deleted", inspect.PublicAttr("error", err))
 	}
 	now := c.regs.Read32(regCC)
 	if now == allOnes {
@@ -72,7 +73,7 @@ func (c *Controller) farewell() bool {
 	}
 	c.regs.Write32(regCC, now&^ccShutdownMask|ccShutdownNormal)
 	if err := c.await(cstsShutdownMask, cstsShutdownDone, c.config.ShutdownTimeout); err != nil {
-		c.log.Warn("NVMe controller was not shut down cleanly", "error", err)
+		c.log.Warn("NVMe controller was not shut down cleanly", inspect.PublicAttr("error", err))
 	}
 	if err := c.disable(); err != nil {
 		return false

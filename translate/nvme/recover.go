@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"keel/diag/inspect"
 	"keel/translate/blk"
 )
 
@@ -108,14 +109,14 @@ func (c *Controller) reset(reason string) bool {
 		}
 		c.credit.left--
 		if c.resets.again() {
-			c.log.Warn("NVMe controller is reset", "reason", reason, "resets", c.resets.n.Load())
+			c.log.Warn("NVMe controller is reset", inspect.PublicAttr("reason", reason), inspect.PublicAttr("resets", c.resets.n.Load()))
 		}
 		err := c.restart()
 		if err == nil {
 			break
 		}
 		if c.failures.again() {
-			c.log.Warn("NVMe controller does not start", "error", err)
+			c.log.Warn("NVMe controller does not start", inspect.PublicAttr("error", err))
 		}
 		select {
 		case <-c.closing:
@@ -206,7 +207,7 @@ func (q *queue) replay() {
 // die gives the controller up.
 func (c *Controller) die(reason string) {
 	err := fmt.Errorf("%w: %w given up: %s", blk.ErrDevice, ErrController, reason)
-	c.log.Error("NVMe controller given up", "reason", reason)
+	c.log.Error("NVMe controller given up", inspect.PublicAttr("reason", reason))
 	c.isolate()
 	c.terminate(err)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"keel/diag/inspect"
 	"keel/translate/blk"
 )
 
@@ -31,7 +32,7 @@ func (c *Controller) scanner() {
 		by := time.Now().Add(c.config.StartTimeout)
 		if c.listen(by) {
 			if err := c.rescan(by); err != nil && c.scans.again() {
-				c.log.Warn("NVMe namespaces could not be read", "error", err)
+				c.log.Warn("NVMe namespaces could not be read", inspect.PublicAttr("error", err))
 			}
 			c.deliver()
 			// A controller that makes events without end gets no more attention
@@ -91,7 +92,7 @@ func (c *Controller) subscribe(by time.Time) {
 	e.dword(10, featureEvents)
 	e.dword(11, dw11Namespaces)
 	if _, _, err := c.call(&e, by); err != nil {
-		c.log.Debug("NVMe events are not available", "error", err)
+		c.log.Debug("NVMe events are not available", inspect.PublicAttr("error", err))
 	}
 }
 
@@ -189,7 +190,7 @@ func (c *Controller) found(id uint32, data *namespaceData, err error) {
 	}
 	if known != nil && (known.identity != data.identity || known.blockSize != data.info.BlockSize) {
 		if c.swaps.again() {
-			c.log.Warn("NVMe namespace was replaced", "namespace", id)
+			c.log.Warn("NVMe namespace was replaced", inspect.PublicAttr("namespace", id))
 		}
 		c.remove(known)
 		known = nil
@@ -213,7 +214,7 @@ func (c *Controller) refuse(id uint32, err error) {
 	}
 	c.told[id] = true
 	c.refused.Add(1)
-	c.log.Warn("NVMe namespace refused", "namespace", id, "error", err)
+	c.log.Warn("NVMe namespace refused", inspect.PublicAttr("namespace", id), inspect.PublicAttr("error", err))
 }
 
 // remove takes a namespace away. Requests that wait end when their queue gets to

@@ -44,15 +44,15 @@ func main() {
 
 func run() handoff.Outcome {
 	control, console, out := channel(fdControl, handoff.PortControl), channel(fdConsole, handoff.PortConsole), channel(fdLog, handoff.PortLog)
-	logger := func(level slog.Level, json bool) *slog.Logger {
+	logTo := func(level slog.Leveler, json bool) slog.Handler {
 		options := &slog.HandlerOptions{Level: level}
 		if json {
-			return slog.New(slog.NewJSONHandler(out, options))
+			return slog.NewJSONHandler(out, options)
 		}
-		return slog.New(slog.NewTextHandler(out, options))
+		return slog.NewTextHandler(out, options)
 	}
 	env := paravisor.Environment{
-		Control: control, Console: console, Log: logger(slog.LevelInfo, false), Configure: logger,
+		Control: control, Console: console, Log: slog.New(logTo(slog.LevelInfo, false)), LogTo: logTo,
 		Open: open, OpenOracle: func() (hcl.Partition, error) { return kvm.Open() },
 		Devices: assign,
 		Listen:  listen,
