@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,7 @@ Evidence of an emulated TEE proves nothing and is refused without --allow-emulat
 // attestFlags are the flags of "keel attest".
 type attestFlags struct {
 	evidence, nonce, image, out       string
+	reference                         string
 	anyImage, allowEmulated, allowDbg bool
 	asJSON                            bool
 }
@@ -52,6 +54,7 @@ func attestCommand(fetch fetchEvidence) *cobra.Command {
 	s.StringVar(&f.evidence, "evidence", "", "file with evidence that was fetched before; needs its --nonce")
 	s.StringVar(&f.nonce, "nonce", "", fmt.Sprintf("nonce in hexadecimal digits, %d to %d bytes (default: a new one)", claims.MinNonce, claims.MaxNonce))
 	s.StringVar(&f.image, "image", "", "image that must have been measured (default build/keel.igvm of the checkout)")
+	s.StringVar(&f.reference, "reference", "", "another image, which the VM may have been started with: tells which parts differ from those of --image")
 	s.BoolVar(&f.anyImage, "any-image", false, "accept whatever was measured, and print it")
 	s.BoolVar(&f.allowEmulated, "allow-emulated", false, "also accept evidence of Keel's emulated TEE, which proves nothing")
 	s.BoolVar(&f.allowDbg, "allow-debug", false, "accept a VM that its host may look into")
@@ -85,6 +88,9 @@ func (f *attestFlags) run(ctx context.Context, w io.Writer, fetch fetchEvidence,
 		}
 	}
 	result, err := attest.Verify(e, expect, &attest.Options{AllowEmulated: f.allowEmulated})
+	if errors.Is(err, attest.ErrMeasurement) && f.reference != "" {
+		return f.differ(e, expect, err)
+	}
 	if err != nil {
 		return badEvidence(err)
 	}
@@ -149,6 +155,25 @@ func (f *attestFlags) measure(ctx context.Context, kind string) ([]byte, error) 
 		return nil, err
 	}
 	return m[0].Digest[:], nil
+}
+
+// differ refuses evidence that is not of the image, and names the parts of it if the
+// evidence is of the reference.
+func (f *attestFlags) differ(e *claims.Evidence, expect *attest.Expect, cause error) error {
+	m, err := boot.Measure(f.reference, []string{e.Kind}, false)
+	if err != nil {
+		return err
+	}
+	other := *expect
+	other.Measurement = m[0].Digest[:]
+	if _, err := attest.Verify(e, &other, &attest.Options{AllowEmulated: f.allowEmulated}); errors.Is(err, attest.ErrMeasurement) {
+		return badEvidence(fmt.Errorf("%w; it is not of %s either, so that the parts cannot be told", cause, f.reference))
+	}
+	parts, err := boot.Differences(f.image, f.reference, e.Kind)
+	if err != nil {
+		return err
+	}
+	return badEvidence(fmt.Errorf("%w; it is of %s, which differs in: %s", cause, f.reference, strings.Join(parts, ", ")))
 }
 
 // badEvidence refuses evidence. The error has a remedy of its own.

@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"keel/boot/handoff"
+	"keel/boot/measure"
 	"keel/boot/qemu"
 	"keel/diag/attest"
 	"keel/diag/attest/claims"
@@ -18,7 +20,7 @@ import (
 )
 
 // emulatedEvidence is what a VM of the emulated TEE answers to a nonce.
-func emulatedEvidence(t *testing.T, nonce []byte, policy uint64) []byte {
+func emulatedEvidence(t *testing.T, nonce []byte, policy uint64, measurement measure.Digest) []byte {
 	t.Helper()
 	chip, err := evidence.NewChip([]byte(evidence.Secret), evidence.DefaultTCB)
 	if err != nil {
@@ -29,7 +31,7 @@ func emulatedEvidence(t *testing.T, nonce []byte, policy uint64) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := evidence.NewSNPAttester(chip, evidence.SNPGuest{Policy: snp.POLICY_RESERVED_ONE | snp.POLICY_SMT | policy, ReportID: [32]byte{1}})
+	a := evidence.NewSNPAttester(chip, evidence.SNPGuest{Policy: snp.POLICY_RESERVED_ONE | snp.POLICY_SMT | policy, ReportID: [32]byte{1}, Measurement: measurement})
 	e := claims.Evidence{Kind: a.Kind(), Claim: b}
 	if e.Report, e.Certificates, err = a.Evidence(claims.ReportData(b)); err != nil {
 		t.Fatal(err)
@@ -43,7 +45,7 @@ func emulatedEvidence(t *testing.T, nonce []byte, policy uint64) []byte {
 
 func TestAttest(t *testing.T) {
 	nonce := bytes.Repeat([]byte{7}, 32)
-	good, debug := emulatedEvidence(t, nonce, 0), emulatedEvidence(t, nonce, snp.POLICY_DEBUG)
+	good, debug := emulatedEvidence(t, nonce, 0, measure.Digest{}), emulatedEvidence(t, nonce, snp.POLICY_DEBUG, measure.Digest{})
 	digits := hex.EncodeToString(nonce)
 	saved := file(t, "evidence", string(good))
 	absent := filepath.Join(t.TempDir(), "absent")
@@ -90,5 +92,21 @@ func TestAttest(t *testing.T) {
 				t.Errorf("refused evidence printed %q", out.String())
 			}
 		})
+	}
+}
+
+// TestAttestReference: evidence of another image names the parts that differ, when that
+// image is at hand.
+func TestAttestReference(t *testing.T) {
+	wanted, started := testImage(t, new(uint64(snpWord)), nil), testImage(t, new(uint64(snpWord|1<<18)), nil)
+	other := testImage(t, new(uint64(snpWord)), new(uint64(tdxWord)))
+	nonce := bytes.Repeat([]byte{7}, 32)
+	answer := emulatedEvidence(t, nonce, 0, measured(t, started, "snp").Digest)
+	for reference, says := range map[string]string{started: "info at 0x100000: contents differ", other: "either", "": "keel image measure"} {
+		f := attestFlags{nonce: hex.EncodeToString(nonce), image: wanted, reference: reference, allowEmulated: true}
+		err := f.run(t.Context(), io.Discard, func(context.Context, string, []byte) ([]byte, error) { return answer, nil }, []string{"vm"})
+		if qemu.OutcomeOf(err) != handoff.OutcomeBadEvidence || !errors.Is(err, attest.ErrMeasurement) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", reference, err, says)
+		}
 	}
 }

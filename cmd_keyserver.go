@@ -20,8 +20,9 @@ const keyserverHelp = `Release the keys with which confidential VMs seal their T
 the policy accepts (keel run --tpm-seal released). For tests and small installations.
 
 The folder gets a file for each VM, with a key that is made when the VM asks for the first time.
-Whoever loses it loses the states: keep a backup. The log on stderr has a line for each release and
-each refusal. SIGTERM ends the server once the exchanges under way have ended.`
+Whoever loses it loses the states: keep a backup. A second file has the newest state that the VM has
+reported: an older one is refused, until "keel keyserver allow-rollback" lets it in once. The log on
+stderr has a line for each release, report and refusal. SIGTERM ends the server once the exchanges under way have ended.`
 
 // keyserverFlags are the flags of "keel keyserver".
 type keyserverFlags struct {
@@ -49,7 +50,35 @@ func keyserverCommand() *cobra.Command {
 	s.BoolVar(&f.allowEmulated, "allow-emulated", false, "let the policy accept evidence of Keel's emulated TEE, which proves nothing")
 	s.BoolVar(&f.allowDebug, "allow-debug", false, "let the policy accept VMs that their hosts may look into")
 	s.BoolVar(&f.logJSON, "log-json", false, "write the log as JSON lines")
-	cmd.AddCommand(keygenCommand())
+	cmd.AddCommand(keygenCommand(), allowRollbackCommand())
+	return cmd
+}
+
+const allowRollbackHelp = `Let a VM start once with a state that is older than one that it has reported, such as a backup, or
+with an empty one. It then goes on counting above all states that were reported, which are refused
+from then on. The server may run meanwhile. A VM that starts without needing it uses it up, too.`
+
+// allowRollbackCommand lets an older state in.
+func allowRollbackCommand() *cobra.Command {
+	var keys string
+	cmd := &cobra.Command{
+		Use:   "allow-rollback --keys DIR VM",
+		Short: "Let a VM start once with an older state",
+		Long:  allowRollbackHelp,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if keys == "" {
+				return usage("--keys is missing", "see keel keyserver allow-rollback --help")
+			}
+			sequence, err := keyserver.AllowRollback(keys, args[0])
+			if err != nil {
+				return keyserverFailure(err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "VM %s may start once with a state older than that of sequence number %d\n", args[0], sequence)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&keys, "keys", "", "folder of the keys")
 	return cmd
 }
 
@@ -143,6 +172,8 @@ func keyserverFailure(err error) error {
 		{keyserver.ErrPolicy, handoff.OutcomeBadConfig, "--policy"},
 		{keyserver.ErrSigningKey, handoff.OutcomeUsage, "signing key"},
 		{keyserver.ErrKeys, handoff.OutcomeBadState, "--keys"},
+		{keyserver.ErrKeyFile, handoff.OutcomeBadState, "--keys"},
+		{keyserver.ErrAllow, handoff.OutcomeUsage, "key server"},
 		{keyserver.ErrListen, handoff.OutcomeHostRefused, "--listen"},
 	} {
 		if errors.Is(err, o.err) {

@@ -168,6 +168,39 @@ func TestKeyserverRefused(t *testing.T) {
 	}
 }
 
+// TestAllowRollback needs a VM that has reported a state.
+func TestAllowRollback(t *testing.T) {
+	keys := keyFolder(t)
+	damaged := "keel seen state 1\nvm db\n"
+	if err := os.WriteFile(filepath.Join(keys, "db.seen"), []byte(damaged), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		args []string
+		want handoff.Outcome
+		says string
+	}{
+		"no folder":      {[]string{"web"}, handoff.OutcomeUsage, "--keys"},
+		"never reported": {[]string{"--keys", keys, "web"}, handoff.OutcomeUsage, `"web"`},
+		"no name":        {[]string{"--keys", keys, "../web"}, handoff.OutcomeUsage, "letters"},
+		"absent folder":  {[]string{"--keys", filepath.Join(keys, "absent"), "web"}, handoff.OutcomeBadState, "absent"},
+		"damaged record": {[]string{"--keys", keys, "db"}, handoff.OutcomeBadState, "damaged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := execute(t.Context(), append([]string{"keyserver", "allow-rollback"}, test.args...))
+			if err == nil || qemu.OutcomeOf(err) != test.want {
+				t.Fatalf("%v, want %s", err, test.want)
+			}
+			if s := err.Error(); !strings.Contains(s, test.says) || !strings.Contains(s, "; ") || strings.Contains(s, "\n") {
+				t.Errorf("%q is not one line with a remedy and %q", s, test.says)
+			}
+		})
+	}
+	if left, err := os.ReadDir(keys); err != nil || len(left) != 1 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
 // dialKeyServer connects as the launcher does.
 func dialKeyServer(t *testing.T, addr string) func(context.Context) (net.Conn, error) {
 	t.Helper()

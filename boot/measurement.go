@@ -26,6 +26,11 @@ func platformOf(name string) (igvm.PlatformType, bool) {
 	return 0, false
 }
 
+// badPlatform says that nothing measures an image on a platform.
+func badPlatform(name string) error {
+	return badImage(fmt.Sprintf("platform %q is not measured", name), "use "+strings.Join(Isolated, " or "), nil)
+}
+
 // Measurement is what the hardware of one platform will say of an image. It
 // marshals to JSON.
 type Measurement struct {
@@ -141,7 +146,7 @@ func Measure(path string, platforms []string, qemu bool) ([]*Measurement, error)
 	for _, name := range platforms {
 		p, ok := platformOf(name)
 		if !ok {
-			return nil, badImage(fmt.Sprintf("platform %q is not measured", name), "use "+strings.Join(Isolated, " or "), nil)
+			return nil, badPlatform(name)
 		}
 		r, err := s.measure(p, qemu)
 		if err != nil {

@@ -153,10 +153,38 @@ func (v *Verdict) compare(r *measure.Result, e *evidence, reference string) erro
 		v.Parts = append(v.Parts, "the evidence is not of "+reference+" either, so that the parts cannot be told")
 		return nil
 	}
-	for _, d := range measure.Compare(other.Parts, r.Parts) {
-		v.Parts = append(v.Parts, d.String())
-	}
+	v.Parts = differences(other, r)
 	return nil
+}
+
+// differences says, a line for each, which parts differ from those of a reference.
+func differences(want, got *measure.Result) []string {
+	var out []string
+	for _, d := range measure.Compare(want.Parts, got.Parts) {
+		out = append(out, d.String())
+	}
+	return out
+}
+
+// Differences says, a line for each, in which parts that the hardware of a platform
+// measures the image file at path differs from the one at reference. Errors are
+// *handoff.Failure with OutcomeBadImage.
+func Differences(reference, path, platform string) ([]string, error) {
+	var results [2]*measure.Result
+	for i, file := range []string{reference, path} {
+		p, ok := platformOf(platform)
+		if !ok {
+			return nil, badPlatform(platform)
+		}
+		s, err := load(file)
+		if err != nil {
+			return nil, err
+		}
+		if results[i], err = s.measure(p, false); err != nil {
+			return nil, err
+		}
+	}
+	return differences(results[0], results[1]), nil
 }
 
 // Failure returns nil when the evidence matches, else the error that ends a command.

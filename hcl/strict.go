@@ -18,7 +18,8 @@ const (
 	HostRegisters                      // accesses to registers of a device that Keel drives, its doorbells among them
 	HostDevice                         // to take over a device
 	HostFile                           // to read a file of the configuration device
-	HostKeyServer                      // to reach the key server
+	HostKeyServer                      // to have the key server release a key
+	HostReport                         // to tell the key server how far the TPM's state has come
 	HostNMI                            // to interrupt the guest when the host says so
 	HostConsole                        // to carry the guest's console
 	HostControl                        // to hear commands, and to tell events and the log
@@ -46,6 +47,7 @@ var HostTable = [HostRequests]HostRow{
 	HostDevice:      {"device", false, true, "devices are taken over before the guest runs"},
 	HostFile:        {"file", false, true, "kernel and initrd are loaded, and measured, before the guest runs, at each of its starts"},
 	HostKeyServer:   {"key-server", false, true, "the key of the TPM's state is fetched before the guest runs"},
+	HostReport:      {"state-report", true, true, "the key server hears of the newest state, so that the host cannot bring back an older one"},
 	HostNMI:         {"nmi", false, true, "interrupts come from Keel alone"},
 	HostConsole:     {"console", true, false, "what the configuration's console mode allows"},
 	HostControl:     {"control", true, false, "how the run went, in bounded lines"},

@@ -11,6 +11,7 @@ import (
 func TestGate(t *testing.T) {
 	running := map[HostRequest]bool{
 		HostAccept: true, HostRegisters: true, HostConsole: true, HostControl: true, HostDiagnostics: true, HostEnd: true,
+		HostReport: true,
 		HostMemory: false, HostDevice: false, HostFile: false, HostKeyServer: false, HostNMI: false,
 	}
 	names := map[string]bool{}

@@ -129,6 +129,9 @@ func (r refusals) tpm(t *tpm) {
 	r.add("tpm-lockout", t.engine.Stats().Lockouts)
 	r.add("tpm-worker", t.engine.Stats().Lost)
 	r.add("tpm-commit", t.engine.Stats().CommitErrors)
+	if t.reports != nil {
+		r.add("tpm-report", t.reports.refused.Load()+t.reports.lost.Load())
+	}
 	presence := t.presence.Stats()
 	r.add("tpm-presence", presence.Failed+presence.Unknown)
 }

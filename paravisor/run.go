@@ -189,7 +189,7 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 			return nil, err
 		}
 	}
-	tpm, err := openTPM(c, k.tee, env.DialKeyServer, ctls, env.Log)
+	tpm, err := openTPM(c, k.tee, newKeyServer(env.DialKeyServer, k.gate), ctls, env.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -230,6 +230,9 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 	go k.control.serve(ctx, k.env.Control, k.command)
 	go k.watch(ctx)
 	k.diagnose(ctx)
+	if t := k.machine.tpm; t != nil && t.reports != nil {
+		go t.reports.run(ctx)
+	}
 	defer time.AfterFunc(unusedPatience, k.machine.disks.warn).Stop()
 	console := consoleFor(k.config.Console, k.env.Console)
 	go func() {

@@ -35,6 +35,9 @@ func (c comparison) Inspect(f *inspect.Fields) {
 // Inspect writes the TPM's counters and those of its registers.
 func (t *tpm) Inspect(f *inspect.Fields) {
 	t.engine.Inspect(f)
+	if t.reports != nil {
+		f.Node("state_reports", t.reports, "what the key server knows of the TPM's state")
+	}
 	f.Uint("register_writes_ignored", inspect.Private, inspect.Count, t.ignored(), "writes to the TPM's registers that had no effect")
 }
 

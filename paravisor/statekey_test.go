@@ -73,8 +73,8 @@ func TestReleasedKey(t *testing.T) {
 		}()
 		return a, nil
 	}
-	provider, err := stateKey(t.Context(), c, signedBy{}, dial)
-	if err != nil || <-served != nil {
+	provider, reports, err := stateKey(t.Context(), c, signedBy{}, newKeyServer(dial, nil), slog.Default())
+	if err != nil || <-served != nil || reports == nil || reports.key != keyrelease.KeyID(key) {
 		t.Fatal(err)
 	}
 	got, err := provider.Key(gueststate.Hint{})
@@ -130,13 +130,20 @@ func TestStateUntouched(t *testing.T) {
 			return a, nil
 		}
 	}
-	releases := func(first byte) dialer {
+	// One that releases, and answers what is reported.
+	answers := func(first byte, reported func(*keyrelease.Conversation)) dialer {
 		return answer(func(to *keyrelease.Conversation) {
-			if _, _, err := to.Challenge(); err == nil {
+			switch _, _, err := to.Challenge(); {
+			case err != nil:
+			case to.Reported != nil:
+				reported(to)
+			default:
 				_ = to.Release(bytes.Repeat([]byte{first}, keyrelease.KeySize))
 			}
 		})
 	}
+	accept := func(to *keyrelease.Conversation) { _ = to.Accept(0) }
+	releases := func(first byte) dialer { return answers(first, accept) }
 	b := &bays{plugged: map[string]*nvmetest.Controller{}, instance: map[string]uint64{}}
 	disk := b.plug(t, "0000:00:00.0", "state", gueststate.MinDisk/512)
 	log := slog.New(slog.DiscardHandler)
@@ -144,7 +151,8 @@ func TestStateUntouched(t *testing.T) {
 	defer ctls.close()
 	open := func(c *config.Config, dial dialer) (*gueststate.Store, error) {
 		t.Helper()
-		return openState(t.Context(), c, signedBy{}, dial, ctls, log)
+		store, _, err := openState(t.Context(), c, signedBy{}, newKeyServer(dial, nil), ctls, log)
+		return store, err
 	}
 	store, err := open(released(public), releases(1))
 	if err != nil || store.Commit([]byte("secret")) != nil {
@@ -153,9 +161,11 @@ func TestStateUntouched(t *testing.T) {
 	before := disk.Data(1)
 	for name, dial := range map[string]dialer{
 		"no way": nil, "absent": func(context.Context) (net.Conn, error) { return nil, errors.New("refused") },
-		"refused":     answer(func(to *keyrelease.Conversation) { _ = to.Refuse("rule vms; add it") }),
-		"leaves":      answer(func(*keyrelease.Conversation) {}),
-		"another key": releases(2),
+		"refused":      answer(func(to *keyrelease.Conversation) { _ = to.Refuse("rule vms; add it") }),
+		"leaves":       answer(func(*keyrelease.Conversation) {}),
+		"another key":  releases(2),
+		"older":        answers(1, func(to *keyrelease.Conversation) { _ = to.Refuse("rule rollback; bring the newest back") }),
+		"does not say": answers(1, func(*keyrelease.Conversation) {}),
 	} {
 		for _, reset := range []bool{false, true} {
 			if reset && name == "another key" {
@@ -241,7 +251,7 @@ func TestStateKeyRefused(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			provider, err := stateKey(ctx, c, test.tee, test.dial)
+			provider, _, err := stateKey(ctx, c, test.tee, newKeyServer(test.dial, nil), slog.Default())
 			f, ok := errors.AsType[*handoff.Failure](err)
 			if !ok || provider != nil || f.Outcome.ExitCode() != 16 || test.want != nil && !errors.Is(err, test.want) {
 				t.Fatalf("%v, want %v", err, test.want)

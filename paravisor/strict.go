@@ -43,14 +43,24 @@ func (env *Environment) guard(g *hcl.Gate) {
 			return gatedDevices{d, g}, nil
 		}
 	}
-	if dial := env.DialKeyServer; dial != nil {
-		env.DialKeyServer = func(ctx context.Context) (net.Conn, error) {
-			if err := g.Ask(hcl.HostKeyServer); err != nil {
+}
+
+// newKeyServer returns the ways to the key server, nil without a dialer. What passes the
+// gate to have a key released is refused while the guest runs; what it takes to report a
+// state is not.
+func newKeyServer(dial dialer, g *hcl.Gate) *keyServer {
+	if dial == nil {
+		return nil
+	}
+	gated := func(r hcl.HostRequest) dialer {
+		return func(ctx context.Context) (net.Conn, error) {
+			if err := g.Ask(r); err != nil {
 				return nil, err
 			}
 			return dial(ctx)
 		}
 	}
+	return &keyServer{release: gated(hcl.HostKeyServer), report: gated(hcl.HostReport)}
 }
 
 // strictFailure is the end of a VM that strict mode has killed, nil when it has not.

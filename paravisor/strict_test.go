@@ -23,14 +23,14 @@ func TestGuard(t *testing.T) {
 	env := Environment{
 		Files:   hostFile("data"),
 		Devices: func(*guestmem.Memory) (Devices, error) { return b, nil },
-		DialKeyServer: func(context.Context) (net.Conn, error) {
-			client, server := net.Pipe()
-			server.Close()
-			return client, nil
-		},
 	}
 	g := hcl.NewGate(nil)
 	env.guard(g)
+	server := newKeyServer(func(context.Context) (net.Conn, error) {
+		client, server := net.Pipe()
+		server.Close()
+		return client, nil
+	}, g)
 	devices, err := env.Devices(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,13 @@ func TestGuard(t *testing.T) {
 			}
 			return err
 		}},
-		"key server": {hcl.HostKeyServer, 1, func() error { _, err := env.DialKeyServer(t.Context()); return err }},
+		"key server": {hcl.HostKeyServer, 1, func() error {
+			if _, err := server.report(t.Context()); err != nil {
+				t.Errorf("a report: %v", err)
+			}
+			_, err := server.release(t.Context())
+			return err
+		}},
 	} {
 		for _, running := range []bool{false, true, false} {
 			g.Running(running)

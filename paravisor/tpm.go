@@ -58,6 +58,7 @@ type tpm struct {
 	log      *slog.Logger
 	started  bool                    // by a boot before this one
 	tee      hcl.Attester            // nil without isolation
+	reports  *reporter               // nil unless a key server released the state's key
 	keys     atomic.Pointer[tpmKeys] // of this boot
 }
 
@@ -69,7 +70,7 @@ type front interface {
 
 // openTPM starts the TPM that the configuration asks for, nil for none. Its state is on a
 // disk of its own, which the guest never sees.
-func openTPM(c *config.Config, tee hcl.Attester, dial dialer, ctls *controllers, log *slog.Logger) (*tpm, error) {
+func openTPM(c *config.Config, tee hcl.Attester, server *keyServer, ctls *controllers, log *slog.Logger) (*tpm, error) {
 	if c.TPM == nil {
 		if err := os.Remove(tpmPacked); err != nil { // it would take memory for nothing
 			log.Warn("the TPM's worker is in the way", inspect.PublicAttr("error", err))
@@ -81,15 +82,15 @@ func openTPM(c *config.Config, tee hcl.Attester, dial dialer, ctls *controllers,
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tpmPatience)
 	defer cancel()
+	t := &tpm{presence: ppi.New(), log: log, crb: c.TPM.Interface == config.TPMCRB, tee: tee}
 	var backing vtpm.Store = &memoryStore{}
 	if c.TPM.StateSerial != "" {
-		store, err := openState(ctx, c, tee, dial, ctls, log)
+		store, reports, err := openState(ctx, c, tee, server, ctls, log)
 		if err != nil {
 			return nil, err
 		}
-		backing = store
+		backing, t.reports = store, reports
 	}
-	t := &tpm{presence: ppi.New(), log: log, crb: c.TPM.Interface == config.TPMCRB, tee: tee}
 	var err error
 	if t.state, err = nv.Open(backing); err != nil {
 		return nil, err
@@ -139,26 +140,38 @@ func unpack(packed, program string) error {
 	return errors.Join(err, to.Close(), os.Remove(packed))
 }
 
-// openState opens the disk that keeps the TPM's state.
-func openState(ctx context.Context, c *config.Config, tee hcl.Attester, dial dialer, ctls *controllers, log *slog.Logger) (*gueststate.Store, error) {
+// openState opens the disk that keeps the TPM's state. The reporter is nil unless a key
+// server remembers how far that has come.
+func openState(
+	ctx context.Context, c *config.Config, tee hcl.Attester, server *keyServer, ctls *controllers, log *slog.Logger,
+) (*gueststate.Store, *reporter, error) {
 	found, err := ctls.wait(ctx, []string{c.TPM.StateSerial})
 	if err != nil {
-		return nil, badState("the disk for the TPM's state is not there", err)
+		return nil, nil, badState("the disk for the TPM's state is not there", err)
 	}
 	namespaces := found[0].Namespaces()
 	if len(namespaces) == 0 {
-		return nil, badState("the disk for the TPM's state has no namespace that can be used", nil)
+		return nil, nil, badState("the disk for the TPM's state has no namespace that can be used", nil)
 	}
-	provider, err := stateKey(ctx, c, tee, dial)
+	provider, reports, err := stateKey(ctx, c, tee, server, log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	store, err := gueststate.Open(namespaces[0], gueststate.Options{VM: c.GuestName, Provider: provider, Reset: c.TPM.Reset})
+	options := gueststate.Options{VM: c.GuestName, Provider: provider, Reset: c.TPM.Reset}
+	if reports != nil {
+		options.Confirm = func(m gueststate.Mark) (floor uint64, err error) { return reports.start(ctx, m) }
+	}
+	store, err := gueststate.Open(namespaces[0], options)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	log.Info("the TPM's state", inspect.PublicAttr("report", store.Report().String()))
-	return store, nil
+	if reports != nil {
+		if err := reports.begin(ctx, store.Mark); err != nil {
+			return nil, nil, err
+		}
+	}
+	return store, reports, nil
 }
 
 func badState(cause string, err error) error {
@@ -299,6 +312,9 @@ func (t *tpm) save() {
 func (t *tpm) close() {
 	t.save()
 	t.engine.Close()
+	if t.reports != nil {
+		t.reports.tell(context.Background())
+	}
 }
 
 // programs describes Keel's own userspace: the image's initramfs lists it.

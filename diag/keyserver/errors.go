@@ -11,9 +11,11 @@ var (
 	ErrPolicy = errors.New("policy of the key server")
 	// ErrKeys reports a folder of keys that is of no use.
 	ErrKeys = errors.New("folder of keys")
-	// ErrKeyFile reports a file of a VM's key that is damaged or of another VM. It stays
-	// as it is.
+	// ErrKeyFile reports a file of a VM's key, or of what was seen of its state, that is
+	// damaged or of another VM. It stays as it is.
 	ErrKeyFile = errors.New("key file")
+	// ErrAllow reports an older state that cannot be allowed.
+	ErrAllow = errors.New("cannot allow an older state")
 	// ErrSigningKey reports a file that holds no usable signing key.
 	ErrSigningKey = errors.New("signing key")
 	// ErrListen reports an address on which nobody can listen.
@@ -25,10 +27,12 @@ const (
 	RuleVMs      = "vms"      // the VM is in the policy
 	RuleEvidence = "evidence" // certificates, signatures and formats are right
 	RuleNonce    = "nonce"    // it answers this exchange
-	RulePurpose  = "purpose"  // it was made to have a key released
+	RulePurpose  = "purpose"  // it was made for a key server
+	RuleKey      = "key"      // the state that is reported is sealed with the VM's key
+	RuleRollback = "rollback" // that state is not older than one that was reported before
 )
 
-// Refusal is why a VM does not get its key.
+// Refusal is why a VM does not get its key, or must not use its state.
 type Refusal struct {
 	VM   string
 	Rule string // a rule above, or a field of the policy's file

@@ -17,7 +17,7 @@ type exchange struct {
 	log *slog.Logger
 }
 
-// run has the exchange from the hello on, and counts and logs a release.
+// run has the exchange from the hello on, and counts and logs a release or a report.
 func (e *exchange) run() error {
 	rules, err := e.config.Policy.find(e.VM)
 	if err != nil {
@@ -30,6 +30,9 @@ func (e *exchange) run() error {
 	result, err := rules.judge(e.VM, evidence, nonce, e.config.Now())
 	if err != nil {
 		return err
+	}
+	if e.Reported != nil {
+		return e.report(result)
 	}
 	key, made, err := e.keys.key(e.VM)
 	if err != nil {
@@ -45,6 +48,23 @@ func (e *exchange) run() error {
 	}
 	e.released.Add(1)
 	return nil
+}
+
+// report keeps what the VM says of its state.
+func (e *exchange) report(result *attest.Result) error {
+	r := e.Reported
+	floor, older, err := e.keys.report(e.VM, r)
+	if err != nil {
+		return err
+	}
+	said := append(about(result), "start", r.Start, "sequence", r.Sequence)
+	if older {
+		e.log.Warn("older state allowed", append(said, "goes_on_from", floor)...)
+	} else {
+		e.log.Info("report", said...)
+	}
+	e.reported.Add(1)
+	return e.Accept(floor)
 }
 
 // about is what the log says of good evidence.
@@ -76,7 +96,7 @@ func (e *exchange) end(err error) {
 	case errors.Is(err, ErrKeys), errors.Is(err, ErrKeyFile):
 		e.failed.Add(1)
 		e.log.Error("fail", "reason", reason)
-		e.tell("the server cannot read or keep this VM's key; its log says why")
+		e.tell("the server cannot read or keep its files of this VM; its log says why")
 	case errors.Is(err, keyrelease.ErrMalformed), errors.Is(err, keyrelease.ErrVersion):
 		e.broken.Add(1)
 		e.log.Warn("break", "reason", reason)

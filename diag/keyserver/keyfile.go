@@ -20,11 +20,11 @@ func keyFile(vm string, key []byte) []byte {
 	return fmt.Appendf(b, "sum %x\n", sha256.Sum256(b))
 }
 
-const maxKeyFile = 512 // bytes
+const maxKeyFile = 512 // bytes, also of a record of what was seen
 
-// readKeyFile returns the key in a VM's file. Errors are ErrKeyFile, but fs.ErrNotExist
-// when there is none.
-func readKeyFile(path, vm string) ([]byte, error) {
+// readFile reads a file of the folder. Errors are ErrKeyFile, but fs.ErrNotExist when
+// there is none.
+func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -36,6 +36,15 @@ func readKeyFile(path, vm string) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w; restore it from a backup", ErrKeyFile, err)
+	}
+	return b, nil
+}
+
+// readKeyFile returns the key in a VM's file. Errors are those of readFile.
+func readKeyFile(path, vm string) ([]byte, error) {
+	b, err := readFile(path)
+	if err != nil {
+		return nil, err
 	}
 	key, err := parseKeyFile(b, vm)
 	if err != nil {

@@ -1,6 +1,7 @@
 // Package keyserver releases the keys with which confidential VMs seal their state: to a VM
-// whose evidence its policy accepts, over the protocol of paravisor/keyrelease. It is meant
-// for tests and small installations: one process, one folder of keys, no replicas.
+// whose evidence its policy accepts, over the protocol of paravisor/keyrelease. It remembers
+// how far each state has come, and refuses an older one. It is meant for tests and small
+// installations: one process, one folder of keys, no replicas.
 package keyserver
 
 import (
@@ -50,7 +51,7 @@ type Server struct {
 	config Config
 	keys   *store
 
-	released, created, refused, broken, failed, turnedAway atomic.Uint64
+	released, created, reported, refused, broken, failed, turnedAway atomic.Uint64
 }
 
 // New checks the configuration and takes the folder of keys until Close. Errors are
@@ -178,6 +179,7 @@ func remote(conn net.Conn) string {
 type Stats struct {
 	Released   uint64 // keys that were sent
 	Created    uint64 // of these, made for it
+	Reported   uint64 // states that may be used, or that are known now
 	Refused    uint64 // by a rule
 	Broken     uint64 // by clients that left, were slow or did not keep the protocol
 	Failed     uint64 // for a key file that is damaged, or a folder that cannot be written
@@ -187,7 +189,7 @@ type Stats struct {
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
 	return Stats{
-		Released: s.released.Load(), Created: s.created.Load(), Refused: s.refused.Load(),
+		Released: s.released.Load(), Created: s.created.Load(), Reported: s.reported.Load(), Refused: s.refused.Load(),
 		Broken: s.broken.Load(), Failed: s.failed.Load(), TurnedAway: s.turnedAway.Load(),
 	}
 }

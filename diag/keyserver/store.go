@@ -15,13 +15,15 @@ import (
 )
 
 const (
-	keySuffix  = ".key"
-	newPrefix  = ".new-" // no VM's name begins with a dot
-	privateDir = 0o700
+	keySuffix   = ".key"
+	seenSuffix  = ".seen"
+	allowSuffix = ".allow"
+	newPrefix   = ".new-" // no VM's name begins with a dot
+	privateDir  = 0o700
 )
 
-// store keeps one file a VM. A file appears with its whole content or not at all, and is
-// never written again.
+// store keeps a file for each VM with its key, which is never written again, and one with
+// what was seen of its state. A file has its whole content or is not there.
 type store struct {
 	path   string
 	folder *os.File // locked for as long as it is open
@@ -29,8 +31,21 @@ type store struct {
 	mu sync.Mutex
 }
 
-// openStore opens the folder of keys. Its errors are ErrKeys.
+// openStore opens the folder of keys for a server. Its errors are ErrKeys.
 func openStore(path string) (*store, error) {
+	s, err := openFolder(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.prepare(); err != nil {
+		_ = s.folder.Close() // the error to report is the first one
+		return nil, err
+	}
+	return s, nil
+}
+
+// openFolder opens the folder of keys. Its errors are ErrKeys.
+func openFolder(path string) (*store, error) {
 	bad := func(err error, remedy string) (*store, error) {
 		return nil, fmt.Errorf("%w: %w; %s", ErrKeys, err, remedy)
 	}
@@ -49,12 +64,7 @@ func openStore(path string) (*store, error) {
 	if err != nil {
 		return bad(err, "name a folder that can be read")
 	}
-	s := &store{path: path, folder: folder}
-	if err := s.prepare(); err != nil {
-		_ = folder.Close() // the error to report is the first one
-		return nil, err
-	}
-	return s, nil
+	return &store{path: path, folder: folder}, nil
 }
 
 // prepare takes the folder for this server, and removes what a server that was killed has
@@ -87,7 +97,7 @@ func (s *store) close() error { return s.folder.Close() }
 func (s *store) key(vm string) (key []byte, made bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	path := filepath.Join(s.path, vm+keySuffix)
+	path := s.file(vm, keySuffix)
 	key, err = readKeyFile(path, vm)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, false, err
@@ -102,7 +112,17 @@ func (s *store) key(vm string) (key []byte, made bool, err error) {
 
 // write makes a file durable that does not exist yet. Linking fails where there is one,
 // which renaming would replace.
-func (s *store) write(path string, content []byte) (err error) {
+func (s *store) write(path string, content []byte) error {
+	return s.place(content, func(temporary string) error { return os.Link(temporary, path) })
+}
+
+// replace makes a file durable in the place of one that may exist.
+func (s *store) replace(path string, content []byte) error {
+	return s.place(content, func(temporary string) error { return os.Rename(temporary, path) })
+}
+
+// place writes a file that put then gives its name.
+func (s *store) place(content []byte, put func(temporary string) error) error {
 	f, err := os.CreateTemp(s.path, newPrefix) // mode 0600
 	if err != nil {
 		return err
@@ -113,9 +133,11 @@ func (s *store) write(path string, content []byte) (err error) {
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = os.Link(f.Name(), path)
+		err = put(f.Name())
 	}
-	err = errors.Join(err, os.Remove(f.Name()))
+	if gone := os.Remove(f.Name()); !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
 	if err == nil {
 		err = s.folder.Sync()
 	}

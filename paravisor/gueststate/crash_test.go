@@ -28,11 +28,12 @@ func TestCrashEverywhere(t *testing.T) {
 			d := newCrashDisk(size)
 			d.cut = cut
 			committed, tried := []byte(nil), []byte(nil)
+			var mark Mark // what a key server may have heard of
 			s, err := Open(d, options())
 			for n := 0; err == nil && n < len(sizes); n++ {
 				tried = stamp(n+1, sizes[n])
 				if err = s.Commit(tried); err == nil {
-					committed = tried
+					committed, mark = tried, s.Mark()
 				}
 			}
 			if !d.dead {
@@ -41,7 +42,10 @@ func TestCrashEverywhere(t *testing.T) {
 			cuts++
 			d.aftermaths(func(a *crashDisk) {
 				left++
-				check(t, a, fmt.Sprintf("blocks of %d, cut in operation %d", size, cut), committed, tried)
+				next, _ := check(t, a, fmt.Sprintf("blocks of %d, cut in operation %d", size, cut), committed, tried)
+				if m := next.Mark(); m.Sequence < mark.Sequence || m.Sequence == mark.Sequence && m != mark && mark.Sequence > 0 {
+					t.Errorf("blocks of %d, cut in operation %d: %v would be refused after %v", size, cut, m, mark)
+				}
 			})
 		}
 		t.Logf("blocks of %d: %d cuts, %d disks", size, cuts, left)

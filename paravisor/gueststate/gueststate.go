@@ -50,6 +50,11 @@ type Options struct {
 	// Reset gives up whatever state there is, also one that cannot be opened. It does
 	// not touch a disk that holds something else.
 	Reset bool
+	// Confirm, unless it is nil, is asked whether a state may be used, before anything is
+	// written. Its mark is zero when there is none, or when it is to be given up. The store
+	// goes on with sequence numbers from floor on, before Open returns if the state has a
+	// lower one. Open returns its error as it is.
+	Confirm func(m Mark) (floor uint64, err error)
 }
 
 // Store is an open state disk. Its methods may be called from any goroutine.
@@ -73,6 +78,7 @@ type Report struct {
 	Reset     bool    // the state was given up because Options said so
 	Recovered bool    // one slot is not intact: a commit was interrupted, or the slot was damaged
 	Spliced   bool    // the slots do not follow each other: the disk lost a write, or the host mixed two histories
+	Raised    bool    // an older state was allowed, and goes on above all newer ones
 	Slots     [2]Slot // as they were found
 	From      string  // name of the slot that is in use
 	Sequence  uint64  // of that slot
@@ -93,6 +99,9 @@ func (r Report) String() string {
 		if r.Recovered && slot.Condition != Valid {
 			s += fmt.Sprintf("; slot %s: %s", slot.Name, slot.Cause)
 		}
+	}
+	if r.Raised {
+		s += "; it was older than one that was known, which was allowed, and goes on above that"
 	}
 	if r.Spliced {
 		s += "; the slots do not follow each other: the disk lost a write or was rolled back in part"
@@ -127,7 +136,10 @@ func Open(disk blk.Disk, o Options) (*Store, error) {
 		return nil, failure(err)
 	}
 	s.report.Slots = [2]Slot{found[0].Slot, found[1].Slot}
-	if err := s.choose(found, o.Reset); err != nil {
+	if err := s.choose(found, &o); err != nil {
+		if f, ok := errors.AsType[*handoff.Failure](err); ok {
+			return nil, f
+		}
 		return nil, failure(err)
 	}
 	s.report.From, s.report.Sequence = slotName(s.newest.slot), s.newest.sequence
@@ -135,23 +147,35 @@ func Open(disk blk.Disk, o Options) (*Store, error) {
 }
 
 // choose takes the slot that is in use, or makes one.
-func (s *Store) choose(found [2]finding, reset bool) error {
+func (s *Store) choose(found [2]finding, o *Options) error {
 	v := verdict(found)
 	switch {
 	case errors.Is(v.err, ErrForeign):
 		return v.err
-	case reset:
+	case o.Reset:
+		floor, err := o.confirm(Mark{})
+		if err != nil {
+			return err
+		}
 		s.report.Reset = true
-		return s.reset(v)
+		return s.reset(v, floor)
 	case v.err != nil:
 		return v.err
 	case v.blank:
+		floor, err := o.confirm(Mark{})
+		if err != nil {
+			return err
+		}
 		s.report.New = true
-		return s.prepare()
+		return s.prepare(floor)
 	}
 	s.newest, s.first = found[v.use].header, found[v.use].content
+	floor, err := o.confirm(s.newest.mark())
+	if err != nil {
+		return err
+	}
 	s.report.Recovered, s.report.Spliced = v.recovered, v.spliced
-	return nil
+	return s.raise(floor)
 }
 
 // Report returns what Open found.
@@ -234,7 +258,7 @@ func (s *Store) write(content []byte, slot uint32, sequence uint64) error {
 // prepare makes an empty disk a state disk. The zeroes that it writes over zeroes make a
 // thin disk allocate its space now, while there is no state to lose; that a block is
 // written as a whole or not at all makes the record that follows atomic.
-func (s *Store) prepare() error {
+func (s *Store) prepare(floor uint64) error {
 	for slot := range uint32(slots) {
 		if err := s.device.wipe(int64(slot)*SlotBytes, SlotBytes); err != nil {
 			return err
@@ -243,15 +267,15 @@ func (s *Store) prepare() error {
 	if err := s.device.flush(); err != nil {
 		return err
 	}
-	return s.write(nil, slots-1, 0)
+	return s.write(nil, slots-1, floor)
 }
 
 // reset gives the state up. From the first flush on there is none; the rest wipes what
 // remains of the old one.
-func (s *Store) reset(v outcome) error {
-	slot, sequence := uint32(slots-1), uint64(0)
+func (s *Store) reset(v outcome, floor uint64) error {
+	slot, sequence := uint32(slots-1), floor
 	if v.err == nil && !v.blank {
-		slot, sequence = v.newest.slot^1, v.newest.sequence+1
+		slot, sequence = v.newest.slot^1, max(v.newest.sequence+1, floor)
 	}
 	if err := s.write(nil, slot, sequence); err != nil {
 		return err

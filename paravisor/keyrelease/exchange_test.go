@@ -73,18 +73,108 @@ func (t *tap) Read(b []byte) (int, error) {
 
 // TestNonce changes each thing that evidence is bound to.
 func TestNonce(t *testing.T) {
-	challenge, public := [nonceSize]byte{1}, [publicSize]byte{2}
-	want := nonceFor(challenge, public, "web")
+	challenge, h := [nonceSize]byte{1}, hello{[publicSize]byte{2}, "web"}
+	want := nonceFor(challenge, &h, nil)
 	if len(want) != 64 {
 		t.Fatalf("%d bytes", len(want))
 	}
+	seen := map[string]string{string(want): "the first"}
 	for name, got := range map[string][]byte{
-		"challenge": nonceFor([nonceSize]byte{2}, public, "web"), "key": nonceFor(challenge, [publicSize]byte{3}, "web"), "name": nonceFor(challenge, public, "web2"),
+		"challenge": nonceFor([nonceSize]byte{2}, &h, nil), "key": nonceFor(challenge, &hello{[publicSize]byte{3}, "web"}, nil),
+		"name": nonceFor(challenge, &hello{h.public, "web2"}, nil), "report": nonceFor(challenge, &h, &State{}),
+		"sequence": nonceFor(challenge, &h, &State{Sequence: 1}), "header": nonceFor(challenge, &h, &State{Header: [32]byte{1}}),
+		"sealed with": nonceFor(challenge, &h, &State{Key: [32]byte{1}}), "start": nonceFor(challenge, &h, &State{Start: true}),
 	} {
-		if bytes.Equal(got, want) {
-			t.Errorf("another %s has the same nonce", name)
+		if same, ok := seen[string(got)]; ok {
+			t.Errorf("%s has the nonce of %s", name, same)
+		}
+		seen[string(got)] = name
+	}
+}
+
+// reported is a state whose every field is something.
+var reported = State{Sequence: 51, Header: [32]byte{5}, Key: KeyID(secret), Start: true}
+
+// TestReport has a state reported: the server sees all of it, and the client what it says.
+func TestReport(t *testing.T) {
+	a, b := pair(t)
+	served := make(chan error, 1)
+	go func() { served <- record(b, signer, 52) }()
+	floor, err := client().Report(t.Context(), func(context.Context) (net.Conn, error) { return a, nil }, &reported)
+	if err != nil || floor != 52 {
+		t.Errorf("%d, %v", floor, err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if KeyID(secret) == KeyID(secret[1:]) || bytes.Contains(reported.marshal(), secret[:8]) {
+		t.Error("the key's identity gives it away")
+	}
+}
+
+// TestReportRefused: what a server does not accept is an error, and its own one if the
+// server said so.
+func TestReportRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		server func(net.Conn) error
+		want   error
+	}{
+		"refused": {func(c net.Conn) error {
+			k, _ := Hear(c, signer, patience)
+			return k.Refuse("rule rollback; bring it back")
+		}, ErrRefused},
+		"another signer": {func(c net.Conn) error { return record(c, other, 0) }, ErrLying},
+		"released": {func(c net.Conn) error {
+			k, _ := Hear(c, signer, patience)
+			_, _, _ = k.Challenge()
+			return k.Release(secret)
+		}, ErrMalformed},
+		"absurd": {func(c net.Conn) error { return record(c, signer, MaxSequence+1) }, ErrMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := pair(t)
+			go func() { _ = test.server(b) }()
+			floor, err := client().Report(t.Context(), func(context.Context) (net.Conn, error) { return a, nil }, &reported)
+			if floor != 0 {
+				t.Errorf("from %d on", floor)
+			}
+			oneLine(t, err, test.want)
+		})
+	}
+}
+
+// TestReportAltered flips each byte of what a client reports: the server takes none of it,
+// and no old answer is taken for a new one.
+func TestReportAltered(t *testing.T) {
+	const first = headerSize + publicSize + len("web")
+	for at := first; at < first+headerSize+stateSize; at++ {
+		a, b := net.Pipe()
+		served := make(chan error, 1)
+		go func() { served <- record(b, signer, 0) }()
+		c := client()
+		c.Patience = time.Second
+		conn := &flipOut{Conn: a, at: at}
+		_, err := c.Report(t.Context(), func(context.Context) (net.Conn, error) { return conn, nil }, &reported)
+		a.Close()
+		if refused := <-served; err == nil || refused == nil {
+			t.Fatalf("byte %d: %v, %v", at, err, refused)
 		}
 	}
+}
+
+// flipOut changes a bit of what is written.
+type flipOut struct {
+	net.Conn
+	at, seen int
+}
+
+func (f *flipOut) Write(b []byte) (int, error) {
+	b = bytes.Clone(b)
+	if i := f.at - f.seen; i >= 0 && i < len(b) {
+		b[i] ^= 0x10
+	}
+	f.seen += len(b)
+	return f.Conn.Write(b)
 }
 
 // TestUnusable refuses to begin, and says nothing to anybody.

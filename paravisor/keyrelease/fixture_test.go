@@ -66,6 +66,23 @@ func release(conn net.Conn, signer ed25519.PrivateKey, key []byte) error {
 	return c.Release(key)
 }
 
+// record is a server that accepts the report that the tests make, and no other.
+func record(conn net.Conn, signer ed25519.PrivateKey, floor uint64) error {
+	defer conn.Close()
+	c, err := Hear(conn, signer, patience)
+	if err != nil {
+		return errors.Join(err, c.Refuse(err.Error()))
+	}
+	evidence, nonce, err := c.Challenge()
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(evidence, nonce) || c.Reported == nil || *c.Reported != reported {
+		return errors.Join(errors.New("another report"), c.Refuse("another report; ask again"))
+	}
+	return c.Accept(floor)
+}
+
 // oneLine wants an error that says cause and remedy in a line.
 func oneLine(tb testing.TB, err error, want error) {
 	tb.Helper()

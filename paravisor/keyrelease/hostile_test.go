@@ -138,7 +138,7 @@ func TestClients(t *testing.T) {
 		"header alone":       {hello[:headerSize], ErrMalformed},
 		"truncated hello":    {hello[:len(hello)-1], ErrMalformed},
 		"garbage":            {[]byte("GET / HTTP/1.1\r\n\r\n"), ErrMalformed},
-		"unknown version":    {message(2, kindHello, 40, nil), ErrVersion},
+		"unknown version":    {message(1, kindHello, 40, nil), ErrVersion},
 		"no name":            {message(version, kindHello, publicSize, make([]byte, publicSize)), ErrMalformed},
 		"long name":          {named(strings.Repeat("a", MaxName+1)), ErrMalformed},
 		"path for a name":    {named("../../etc/passwd"), ErrMalformed},
@@ -151,6 +151,8 @@ func TestClients(t *testing.T) {
 		"truncated evidence": {append(bytes.Clone(hello), message(version, kindEvidence, 100, make([]byte, 99))...), ErrMalformed},
 		"no evidence":        {append(bytes.Clone(hello), message(version, kindEvidence, 0, nil)...), ErrMalformed},
 		"oversized evidence": {append(bytes.Clone(hello), message(version, kindEvidence, 128<<10+1, nil)...), ErrMalformed},
+		"truncated report":   {append(bytes.Clone(hello), message(version, kindReport, stateSize, make([]byte, stateSize))...), ErrMalformed},
+		"report with flags":  {append(bytes.Clone(hello), message(version, kindReport, stateSize+1, append(bytes.Repeat([]byte{1}, stateSize), 1))...), ErrMalformed},
 		"low order":          {append(bytes.Clone(lowOrder), message(version, kindEvidence, 1, []byte{1})...), ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -161,7 +163,7 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// talk is a server that releases to anybody.
+// talk is a server that releases to anybody, and accepts any state.
 func talk(conn net.Conn) error {
 	c, err := Hear(conn, signer, patience)
 	if err != nil {
@@ -169,6 +171,9 @@ func talk(conn net.Conn) error {
 	}
 	if _, _, err := c.Challenge(); err != nil {
 		return err
+	}
+	if c.Reported != nil {
+		return c.Accept(c.Reported.Sequence)
 	}
 	return c.Release(secret)
 }
@@ -211,7 +216,8 @@ func FuzzRequests(f *testing.F) {
 	hello := message(version, kindHello, publicSize+3, append(bytes.Repeat([]byte{9}, publicSize), "web"...))
 	f.Add(hello)
 	f.Add(append(bytes.Clone(hello), message(version, kindEvidence, 4, []byte("{}{}"))...))
-	f.Add(message(2, kindHello, 40, nil))
+	f.Add(append(bytes.Clone(hello), message(version, kindReport, stateSize+2, append(reported.marshal(), "{}"...))...))
+	f.Add(message(1, kindHello, 40, nil))
 	f.Add(message(version, kindHello, 1<<32-1, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		conn := &script{from: bytes.NewReader(b)}
@@ -226,7 +232,8 @@ func FuzzRequests(f *testing.F) {
 		if bytes.Contains(conn.to.Bytes(), secret[:8]) {
 			t.Fatal("the key travels in the clear")
 		}
-		if err == nil && conn.to.Len() != 2*headerSize+nonceSize+sealedSize+signatureSize {
+		const said = 2*headerSize + nonceSize + signatureSize
+		if n := conn.to.Len(); err == nil && n != said+sealedSize && n != said+floorSize {
 			t.Fatalf("%d bytes of answers", conn.to.Len())
 		}
 	})
@@ -241,7 +248,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(message(version, kindRefusal, 70, make([]byte, 70)))
 	f.Add(message(9, kindRefusal, 70, make([]byte, 70)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		key, err := client().exchange(newWire(&script{from: bytes.NewReader(b)}, patience, ErrAbsent))
+		key, err := client().Exchange(t.Context(), &script{from: bytes.NewReader(b)})
 		if key != nil || err == nil || errors.Is(err, ErrRefused) {
 			t.Fatalf("%x, %v", key, err)
 		}

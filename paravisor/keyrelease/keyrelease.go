@@ -10,6 +10,14 @@
 //	server  release    the key, sealed for the client's public key (HPKE)
 //	     or refusal    one line: which rule refuses, and what can be done
 //
+// With the same four messages a VM that has its key reports its state, before it uses it and
+// from time to time, so that the server can refuse an older one later:
+//
+//	client  report     State, and evidence whose claim's nonce is the SHA-512 of hello,
+//	                   challenge and State
+//	server  accepted   from which sequence number on the VM has to count
+//	     or refusal
+//
 // The evidence is bound to the client's key: whoever passes it on gets an answer that only
 // the VM can open. The server may refuse instead of challenging. It signs each answer, with
 // all that was said before (Ed25519), so that a VM that knows the server's key takes nobody
@@ -68,9 +76,11 @@ var Instance = [16]byte([]byte("KEEL KEY RELEASE"))
 
 // What hashes, seals and signatures are for.
 const (
-	nonceLabel  = "keel key release 1 nonce\x00"
-	sealLabel   = "keel key release 1 seal\x00"
-	answerLabel = "keel key release 1 answer\x00"
+	nonceLabel  = "keel key release 2 nonce\x00"
+	reportLabel = "keel key release 2 report\x00"
+	sealLabel   = "keel key release 2 seal\x00"
+	answerLabel = "keel key release 2 answer\x00"
+	keyLabel    = "keel key release 2 key\x00"
 )
 
 // suite returns the parts of HPKE.
@@ -79,14 +89,18 @@ func suite() (hpke.KEM, hpke.KDF, hpke.AEAD) {
 }
 
 // nonceFor is what a claim must carry: it binds evidence to the server's challenge, the key
-// for which the answer will be sealed, and the VM's name.
-func nonceFor(challenge [nonceSize]byte, public [publicSize]byte, vm string) []byte {
-	h := sha512.New()
-	h.Write([]byte(nonceLabel))
-	h.Write(challenge[:])
-	h.Write(public[:])
-	h.Write([]byte(vm)) // the only part without a fixed size
-	return h.Sum(nil)
+// for which the answer will be sealed, the VM's name, and what the VM reports, if it does.
+func nonceFor(challenge [nonceSize]byte, h *hello, reported *State) []byte {
+	sum := sha512.New()
+	if reported == nil {
+		sum.Write([]byte(nonceLabel))
+	} else {
+		sum.Write([]byte(reportLabel))
+		sum.Write(reported.marshal())
+	}
+	sum.Write(challenge[:])
+	sum.Write(h.marshal()) // its end, the name, is the only part without a fixed size
+	return sum.Sum(nil)
 }
 
 // CheckName refuses what is no name of a VM: 1 to MaxName letters, digits, dots, dashes

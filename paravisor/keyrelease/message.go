@@ -7,10 +7,10 @@ import (
 	"keel/diag/attest/claims"
 )
 
-// Layout of a message, version 1. Integers are little endian:
+// Layout of a message, version 2. Integers are little endian:
 //
 //	0x00  4  magic "KLKR"
-//	0x04  2  version, 1
+//	0x04  2  version, 2
 //	0x06  2  kind
 //	0x08  4  length of the body
 //	0x0c     body
@@ -22,9 +22,14 @@ import (
 //	evidence   claims.Evidence as JSON
 //	release    encapsulated key (32), sealed key (32 + 16), signature (64)
 //	refusal    reason, printable ASCII; signature (64)
+//	report     State (76), claims.Evidence as JSON
+//	accepted   floor (8), signature (64)
+//
+// Version 1 had no reports: who speaks it gets no key, since it would tell nobody what
+// becomes of its state.
 const (
 	magic      = "KLKR"
-	version    = 1
+	version    = 2
 	headerSize = 0x0c
 
 	atVersion = 0x04
@@ -33,6 +38,7 @@ const (
 
 	signatureSize = 64
 	sealedSize    = publicSize + KeySize + tagSize
+	floorSize     = 8
 )
 
 // kind says what a message is.
@@ -44,6 +50,8 @@ const (
 	kindEvidence
 	kindRelease
 	kindRefusal
+	kindReport
+	kindAccepted
 )
 
 // bounds are the least and the greatest lengths of bodies.
@@ -56,6 +64,8 @@ var bounds = map[kind]struct {
 	kindEvidence:  {"evidence", 1, claims.MaxEvidence},
 	kindRelease:   {"release", sealedSize + signatureSize, sealedSize + signatureSize},
 	kindRefusal:   {"refusal", 1 + signatureSize, MaxReason + signatureSize},
+	kindReport:    {"report", stateSize + 1, stateSize + claims.MaxEvidence},
+	kindAccepted:  {"accepted", floorSize + signatureSize, floorSize + signatureSize},
 }
 
 // String names the kind.

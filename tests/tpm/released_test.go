@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"keel/boot"
+	"keel/paravisor/gueststate"
 	"keel/tests/harness"
 )
 
@@ -73,8 +74,17 @@ func (s keyServer) serve(t *testing.T, vm, measurement string) (stop func()) {
 	}
 }
 
+// allowRollback is the operator's word.
+func (s keyServer) allowRollback(t *testing.T, vm string) {
+	t.Helper()
+	if out, err := exec.Command(tool.Path, "keyserver", "allow-rollback", "--keys", filepath.Join(s.dir, "keys"), vm).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
 // TestReleased: the state's key comes from a server, for the image that its policy names.
-// Without it no guest starts, and the state stays as it is.
+// Without it no guest starts, and the state stays as it is; so it does when the host brings
+// an older state back.
 func TestReleased(t *testing.T) {
 	t.Parallel()
 	image, err := boot.Measure(tool.Image, []string{"snp"}, false)
@@ -86,9 +96,25 @@ func TestReleased(t *testing.T) {
 		return d.flags(append(machine{crbOldSNP}.flags(ScriptState, "boot="+boot),
 			"--tpm-seal", "released", "--key-server", s.socket(), "--key-server-key", s.key))
 	}
+	empty := d.read(t)
 	stop := s.serve(t, d.name, image[0].Digest.String())
 	machine{crbOldSNP}.script(t, flags("1"), "leave", "found", "identity", "pcrs")
+	old := d.read(t)
 	machine{crbOldSNP}.script(t, flags("2"), "found", "identity", "pcrs")
+	newest := d.read(t)
+
+	d.write(t, old)
+	d.refused(t, flags("2"), "must not be used", "rule rollback", "older", "allow-rollback")
+	if harness.Soak() { // tests/keyrelease has it without a VM
+		d.refused(t, append(flags("2"), gueststate.ResetOption), "rule rollback", "empty")
+		d.write(t, empty)
+		d.refused(t, flags("1"), "rule rollback", "empty")
+		d.write(t, old)
+		s.allowRollback(t, d.name)
+		machine{crbOldSNP}.script(t, flags("2"), "found", "identity", "pcrs")
+		d.write(t, newest)
+		d.refused(t, flags("2"), "rule rollback", "older")
+	}
 	stop()
 	d.refused(t, flags("3"), "key server")
 

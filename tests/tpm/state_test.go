@@ -39,6 +39,23 @@ func (d disk) flags(flags []string) []string {
 	return append(flags, "--tpm-state", d.file, "--name", d.name)
 }
 
+// read returns what the disk holds, write has the host exchange it.
+func (d disk) read(t *testing.T) []byte {
+	t.Helper()
+	b, err := os.ReadFile(d.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (d disk) write(t *testing.T, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(d.file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // slots are where the disk has its two copies.
 var slots = map[string]int64{"A": 0, "B": gueststate.MinDisk / 2}
 
@@ -79,10 +96,7 @@ func (d disk) older(t *testing.T) string {
 // refused starts a run that must end because of its state, and leave that alone.
 func (d disk) refused(t *testing.T, flags []string, want ...string) {
 	t.Helper()
-	before, err := os.ReadFile(d.file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := d.read(t)
 	r := tool.Start(t, flags...)
 	r.Wait(t, handoff.OutcomeBadState)
 	for _, w := range want {
@@ -90,8 +104,8 @@ func (d disk) refused(t *testing.T, flags []string, want ...string) {
 			t.Errorf("no %q in %q", w, r.Stderr())
 		}
 	}
-	if after, err := os.ReadFile(d.file); err != nil || !bytes.Equal(before, after) {
-		t.Errorf("the state was changed (%v)", err)
+	if !bytes.Equal(before, d.read(t)) {
+		t.Error("the state was changed")
 	}
 	if strings.Contains(r.Console(), "KEEL-GUEST") {
 		t.Error("the guest was started")
