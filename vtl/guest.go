@@ -80,7 +80,7 @@ func New(c Config) (*Guest, error) {
 	}
 	g.apics = apic.NewSet(ids, g)
 	for i := range ids {
-		g.vps = append(g.vps, &vp{guest: g, index: i, local: g.apics.Local(i), work: make(chan func())})
+		g.vps = append(g.vps, &vp{guest: g, index: i, local: g.apics.Local(i), work: make(chan func()), hold: hold{orders: make(chan func())}})
 	}
 	if c.HyperV != nil {
 		if err := g.newHyperV(c.HyperV); err != nil {
@@ -174,7 +174,8 @@ func (g *Guest) each(f func(v *vp) error) error {
 // may be called from any goroutine, also from within an exit.
 func (g *Guest) Stop(e End) {
 	if g.end.CompareAndSwap(nil, &e) {
-		for i := range g.vps {
+		for i, v := range g.vps {
+			v.hold.interrupt()
 			g.Kick(i)
 		}
 	}

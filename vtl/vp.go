@@ -26,6 +26,8 @@ type vp struct {
 	// be kicked to notice that wake is set. Any thread reads and writes them.
 	inside, wake atomic.Bool
 
+	hold hold
+
 	// flush is set when the VP's TLB must be flushed before it enters the guest.
 	flush atomic.Bool
 
@@ -38,6 +40,7 @@ type vp struct {
 
 	waiting bool   // an application processor before its startup IPI
 	halted  bool   // in HLT
+	within  bool   // an instruction that the next run finishes
 	rip     uint64 // at the last exit
 	broken  error  // of the substrate, in the middle of an exit
 	trace   trace
@@ -99,7 +102,7 @@ func (v *vp) reset() error {
 // model-specific registers, which a real INIT keeps; a processor that starts
 // over sets them anew.
 func (v *vp) resetBackend() error {
-	v.halted = false
+	v.halted, v.within = false, false
 	if err := v.backend.Reset(); err != nil {
 		return err
 	}
@@ -115,6 +118,11 @@ func (v *vp) loop() error {
 		v.wake.Store(false)
 		if v.guest.end.Load() != nil {
 			return nil
+		}
+		held := v.hold.on.Load()
+		if held && !v.within {
+			v.stand()
+			continue
 		}
 		if err := v.takeEvents(); err != nil {
 			return err
@@ -145,11 +153,15 @@ func (v *vp) loop() error {
 			v.arm(d)
 		}
 		v.backend.SetCR8(v.local.CR8())
+		if held {
+			v.backend.Kick() // the run finishes the instruction and goes no further
+		}
 		exit, err := v.backend.Run()
 		v.inside.Store(false)
 		if err != nil {
 			return err
 		}
+		v.within = unfinished(exit.Kind)
 		v.local.SetTPR(v.backend.CR8())
 		v.collectEOI()
 		v.exits[exit.Kind].Add(1)
