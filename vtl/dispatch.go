@@ -31,6 +31,7 @@ func (v *vp) dispatch(e *hcl.Exit) {
 		if !ok {
 			v.guest.refused.msrRead.Add(1)
 		}
+		e.Value = value // for those who watch
 		v.backend.CompleteMSR(value, !ok)
 	case hcl.ExitMSRWrite:
 		ok := v.writeMSR(e.MSR, e.Value)

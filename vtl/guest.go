@@ -56,14 +56,15 @@ type Config struct {
 
 // Guest is a guest and its virtual processors.
 type Guest struct {
-	config  Config
-	apics   *apic.Set
-	vps     []*vp
-	hyperv  *hv.Hypervisor // nil unless asked for
-	tscHz   uint64
-	end     atomic.Pointer[End]
-	refused refusals
-	oracle  oracleStats
+	config    Config
+	apics     *apic.Set
+	vps       []*vp
+	hyperv    *hv.Hypervisor // nil unless asked for
+	tscHz     uint64
+	end       atomic.Pointer[End]
+	refused   refusals
+	recording recording
+	oracle    oracleStats
 }
 
 var _ apic.Env = (*Guest)(nil)

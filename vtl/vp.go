@@ -44,10 +44,11 @@ type vp struct {
 	rip     uint64 // at the last exit
 	broken  error  // of the substrate, in the middle of an exit
 	trace   trace
-	emu     *emulation // nil unless faults are raw
-	msrs    msr.Bank   // of an isolated guest, that neither the substrate nor a part of Keel keeps
-	adjust  uint64     // IA32_TSC_ADJUST
-	oracle  *oracle    // nil unless what Keel executes is compared
+	ring    atomic.Pointer[ring] // of exits, nil unless they are recorded
+	emu     *emulation           // nil unless faults are raw
+	msrs    msr.Bank             // of an isolated guest, that neither the substrate nor a part of Keel keeps
+	adjust  uint64               // IA32_TSC_ADJUST
+	oracle  *oracle              // nil unless what Keel executes is compared
 	exits   [hcl.ExitKinds]atomic.Uint64
 }
 
@@ -161,6 +162,11 @@ func (v *vp) loop() error {
 		if err != nil {
 			return err
 		}
+		var left int64 // when the guest was left, where that is recorded
+		ring := v.ring.Load()
+		if ring != nil {
+			left = v.guest.Now()
+		}
 		v.within = unfinished(exit.Kind)
 		v.local.SetTPR(v.backend.CR8())
 		v.collectEOI()
@@ -170,6 +176,9 @@ func (v *vp) loop() error {
 			return v.broken
 		}
 		v.rip = exit.RIP
+		if ring != nil {
+			ring.add(left, &exit)
+		}
 		if observe := v.guest.config.Observe; observe != nil {
 			observe(v.index, exit)
 		}

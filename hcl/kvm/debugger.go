@@ -1,0 +1,24 @@
+package kvm
+
+import (
+	"fmt"
+
+	"keel/hcl"
+	"keel/hcl/abi/kvm"
+	"keel/hcl/sys"
+)
+
+var _ hcl.Debugger = (*VP)(nil)
+
+// Step makes KVM leave the guest after each instruction, or ends that. KVM sets the trap
+// flag for it, where RIP is at the time of this call.
+func (vp *VP) Step(on bool) error {
+	var d kvm.GuestDebug
+	if on {
+		d.Control = kvm.GUESTDBG_ENABLE | kvm.GUESTDBG_SINGLESTEP
+	}
+	if _, err := sys.IoctlPtr(vp.fd, kvm.SET_GUEST_DEBUG, &d); err != nil {
+		return fmt.Errorf("%w: KVM_SET_GUEST_DEBUG: %w", ErrState, err)
+	}
+	return nil
+}
