@@ -40,7 +40,9 @@ func (v *vp) dispatch(e *hcl.Exit) {
 		}
 		v.backend.CompleteMSR(0, !ok)
 	case hcl.ExitHalt:
-		v.halted = true
+		v.halt(e)
+	case hcl.ExitDebug:
+		v.stepped()
 	case hcl.ExitShutdown:
 		v.crash("triple fault", e)
 	case hcl.ExitEmulationFailed:

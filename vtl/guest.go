@@ -64,6 +64,7 @@ type Guest struct {
 	end       atomic.Pointer[End]
 	refused   refusals
 	recording recording
+	watch     atomic.Pointer[watch] // nil unless there is a debugger
 	oracle    oracleStats
 }
 
@@ -184,6 +185,12 @@ func (g *Guest) Stop(e End) {
 
 // NMI delivers a platform NMI.
 func (g *Guest) NMI() { g.apics.NMI() }
+
+// NMIAt interrupts one VP, whatever its local APIC masks. One that was not started yet
+// does not notice.
+func (g *Guest) NMIAt(i int) {
+	g.apics.Deliver(apic.Message{Dest: uint32(g.apics.Local(i).ID()), Mode: apic.NMI})
+}
 
 // Now is monotonic time in nanoseconds, the base of all deadlines.
 func (g *Guest) Now() int64 { return sys.MonotonicNow() }

@@ -121,9 +121,14 @@ func (g *Guest) Paused() bool {
 //
 // Preconditions: f waits for nobody.
 func (g *Guest) OnVP(ctx context.Context, i int, f func(vp hcl.VP) error) error {
+	return g.order(ctx, i, func(v *vp) error { return f(v.backend) })
+}
+
+// order is OnVP for all of a VP.
+func (g *Guest) order(ctx context.Context, i int, f func(v *vp) error) error {
 	v := g.vps[i]
 	done := make(chan error, 1)
-	order := func() { done <- f(v.backend) }
+	order := func() { done <- f(v) }
 	for {
 		over := v.hold.current()
 		if over == nil {

@@ -38,18 +38,19 @@ type vp struct {
 	// crowded is set where VPs outnumber the CPUs that may run them.
 	crowded bool
 
-	waiting bool   // an application processor before its startup IPI
-	halted  bool   // in HLT
-	within  bool   // an instruction that the next run finishes
-	rip     uint64 // at the last exit
-	broken  error  // of the substrate, in the middle of an exit
-	trace   trace
-	ring    atomic.Pointer[ring] // of exits, nil unless they are recorded
-	emu     *emulation           // nil unless faults are raw
-	msrs    msr.Bank             // of an isolated guest, that neither the substrate nor a part of Keel keeps
-	adjust  uint64               // IA32_TSC_ADJUST
-	oracle  *oracle              // nil unless what Keel executes is compared
-	exits   [hcl.ExitKinds]atomic.Uint64
+	waiting  bool   // an application processor before its startup IPI
+	halted   bool   // in HLT
+	within   bool   // an instruction that the next run finishes
+	stepping bool   // one instruction, for a debugger
+	rip      uint64 // at the last exit
+	broken   error  // of the substrate, in the middle of an exit
+	trace    trace
+	ring     atomic.Pointer[ring] // of exits, nil unless they are recorded
+	emu      *emulation           // nil unless faults are raw
+	msrs     msr.Bank             // of an isolated guest, that neither the substrate nor a part of Keel keeps
+	adjust   uint64               // IA32_TSC_ADJUST
+	oracle   *oracle              // nil unless what Keel executes is compared
+	exits    [hcl.ExitKinds]atomic.Uint64
 }
 
 // serve runs what the guest sends until the process ends. The thread is the
@@ -87,6 +88,9 @@ func (v *vp) create(c hcl.VPConfig) error {
 
 // reset puts the VP into power-on state.
 func (v *vp) reset() error {
+	if err := v.endStep(); err != nil {
+		return err
+	}
 	v.local.Reset()
 	if v.local.BSP() {
 		v.local.VirtualWire()
@@ -125,15 +129,19 @@ func (v *vp) loop() error {
 			v.stand()
 			continue
 		}
-		if err := v.takeEvents(); err != nil {
-			return err
+		// A step does not end in a handler.
+		quiet := v.stepping && !v.halted && !v.waiting
+		if !quiet {
+			if err := v.takeEvents(); err != nil {
+				return err
+			}
 		}
 		if v.flush.Swap(false) && !v.waiting {
 			if err := v.flushTLB(); err != nil {
 				return err
 			}
 		}
-		if !v.waiting {
+		if !v.waiting && !quiet {
 			if err := v.deliver(); err != nil {
 				return err
 			}

@@ -15,34 +15,39 @@ type Mapping struct {
 // Reader copies guest RAM from gpa on into p, and returns false where there is none.
 type Reader func(gpa x86.GPA, p []byte) bool
 
-// Translate returns the page of a VP in which a linear address lies, and false where no
-// memory is mapped. Without paging that is a page of the address itself.
-func Translate(s *State, read Reader, linear uint64) (Mapping, bool) {
+// Translate returns the page of a VP in which a linear address lies, and ok false where no
+// memory is mapped. user is set where code of privilege level 3 may use it. Without paging
+// it is a page of the address itself.
+func Translate(s *State, read Reader, linear uint64) (m Mapping, user, ok bool) {
 	const page = x86.PageSize
 	if s.CR0&cr0PG == 0 {
 		linear = truncate(linear, 4) &^ (page - 1)
-		return Mapping{linear, x86.GPA(linear), page}, true
+		return Mapping{linear, x86.GPA(linear), page}, false, true
 	}
 	p := s.paging()
 	if p.long && !s.canonical(linear) {
-		return Mapping{}, false
+		return Mapping{}, false, false
 	}
+	user = true
 	table := s.CR3 & p.root & s.physicalMask()
 	for level := p.levels; ; level-- {
 		i := linear >> p.shift(level) & (p.entries(level) - 1)
 		var word [8]byte
 		if !read(x86.GPA(table+i*uint64(p.size)), word[:p.size]) {
-			return Mapping{}, false
+			return Mapping{}, false, false
 		}
 		entry := getInt(word[:p.size])
 		leaf := p.leaf(s, entry, level)
 		if entry&entryPresent == 0 || entry&p.reserved(s, level, leaf) != 0 {
-			return Mapping{}, false
+			return Mapping{}, false, false
+		}
+		if !p.pae || level < 3 {
+			user = user && entry&entryUser != 0
 		}
 		table = p.target(entry, level, leaf)
 		if leaf {
 			size := uint64(1) << p.shift(level)
-			return Mapping{linear &^ (size - 1), x86.GPA(table), size}, true
+			return Mapping{linear &^ (size - 1), x86.GPA(table), size}, user, true
 		}
 	}
 }

@@ -26,12 +26,12 @@ func TestTranslate(t *testing.T) {
 			size := uint64(1) << f.shifts[f.leaf-1]
 			want := Mapping{f.linear &^ (size - 1), x86.GPA(f.page), size}
 			for _, linear := range []uint64{f.linear, want.Linear, want.Linear + size - 1} {
-				if got, ok := Translate(s, m.look, linear); !ok || got != want {
-					t.Errorf("%#x is in %+v, %v; want %+v", linear, got, ok, want)
+				if got, user, ok := Translate(s, m.look, linear); !ok || user || got != want {
+					t.Errorf("%#x is in %+v, %v, %v; want %+v", linear, got, user, ok, want)
 				}
 			}
 			for _, linear := range []uint64{want.Linear - 1, want.Linear + size, 0} {
-				if got, ok := Translate(s, m.look, linear); ok {
+				if got, _, ok := Translate(s, m.look, linear); ok {
 					t.Errorf("%#x is in %+v", linear, got)
 				}
 			}
@@ -41,8 +41,12 @@ func TestTranslate(t *testing.T) {
 			if got := mappings(m, s, want.Linear+size, ^uint64(0)); len(got) != 0 {
 				t.Errorf("behind it %+v is mapped", got)
 			}
+			m, s = f.build(false, allRights)
+			if _, user, ok := Translate(s, m.look, f.linear); !ok || !user {
+				t.Errorf("what is everybody's: %v, %v", user, ok)
+			}
 			putInt(m.ram[f.entryAt(f.leaf):][:f.size], 0)
-			if got, ok := Translate(s, m.look, f.linear); ok {
+			if got, _, ok := Translate(s, m.look, f.linear); ok {
 				t.Errorf("what is not present is in %+v", got)
 			}
 		})
@@ -61,7 +65,7 @@ func TestTranslateWithoutPaging(t *testing.T) {
 	m := &machine{}
 	s := newState(m, mode32)
 	s.CR0 &^= cr0PG
-	if got, ok := Translate(s, m.look, 0x12345); !ok || got != (Mapping{0x12000, 0x12000, x86.PageSize}) {
+	if got, _, ok := Translate(s, m.look, 0x12345); !ok || got != (Mapping{0x12000, 0x12000, x86.PageSize}) {
 		t.Errorf("%+v, %v", got, ok)
 	}
 	if got := mappings(m, s, 0, ^uint64(0)); got != nil {
@@ -120,7 +124,7 @@ func FuzzMappings(f *testing.F) {
 				t.Fatalf("%+v behind %#x", x, last)
 			}
 			last = x.Linear
-			if got, ok := Translate(s, m.look, x.Linear); !ok || got.GPA+x86.GPA(x.Linear-got.Linear) != x.GPA {
+			if got, _, ok := Translate(s, m.look, x.Linear); !ok || got.GPA+x86.GPA(x.Linear-got.Linear) != x.GPA {
 				t.Fatalf("%+v translates to %+v, %v", x, got, ok)
 			}
 			n++
