@@ -22,9 +22,14 @@ func (k *keel) diagnose(ctx context.Context) {
 	if k.tee != nil {
 		attest = k.attest
 	}
+	confidential := k.config.Isolation != config.IsolationNone
+	var control server.Control
+	if !confidential {
+		control = &controller{keel: k}
+	}
 	s, err := server.New(server.Config{
-		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Debug: k.env.Policy.Name == config.Debug().Name,
-		Attest: attest, Log: k.env.Log,
+		Root: root, Confidential: confidential, Debug: k.env.Policy.Name == config.Debug().Name,
+		Attest: attest, Control: control, Log: k.env.Log,
 	})
 	if err != nil {
 		k.env.Log.Error("there are no diagnostics", "error", err)
@@ -59,6 +64,7 @@ func (t *tree) Inspect(f *inspect.Fields) {
 	resets := k.resets
 	k.mu.Unlock()
 	f.Uint("resets", inspect.Public, inspect.Count, resets, "times that the guest was reset")
+	f.Bool("paused", inspect.Public, k.machine.guest.Paused(), "the guest is paused")
 	f.Uint("vps", inspect.Public, inspect.Count, uint64(k.config.VPs), "virtual processors of the guest")
 	f.Node("memory", memoryUse{k}, "who has the VM's memory")
 	f.Node("exits", exits{k.machine}, "guest exits by kind")

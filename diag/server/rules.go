@@ -26,6 +26,13 @@ var rules = map[string]access{
 	"Diag/Attest":  {rule: "evidence", confidential: true, release: true},
 
 	"Logs/Watch": {rule: "public-fields", confidential: true, release: true},
+
+	"Control/Pause":     {rule: "guest-state", release: true},
+	"Control/Resume":    {rule: "guest-state", release: true},
+	"Control/Reset":     {rule: "guest-state", release: true},
+	"Control/NMI":       {rule: "guest-state", release: true},
+	"Control/Shutdown":  {rule: "guest-state", release: true},
+	"Control/ExitTrace": {rule: "guest-exits", release: true},
 }
 
 // check refuses a method that the policy does not allow, by the name of the rule.

@@ -24,7 +24,7 @@ import (
 //	                  else ExitEmulationFailed: a mapping behind guest memory failed
 //	anything else     an error: KVM itself failed
 func (vp *VP) Run() (hcl.Exit, error) {
-	e, err := vp.enter()
+	e, err := vp.stepOrEnter()
 	e.RIP = vp.u64(kvm.RunSyncRIP)
 	return e, err
 }
