@@ -42,10 +42,16 @@ const MaxExitTime = time.Hour
 type control struct{ *Server }
 
 func (s control) methods() map[string]method {
-	return map[string]method{
+	all := map[string]method{
 		"Pause": unary(s.Pause), "Resume": unary(s.Resume), "Reset": unary(s.Reset), "NMI": unary(s.NMI), "Shutdown": unary(s.Shutdown),
 		"ExitTrace": stream(s.ExitTrace),
 	}
+	if s.config.Control == nil {
+		for name, m := range all {
+			all[name] = m.absent()
+		}
+	}
+	return all
 }
 
 // Pause stops the guest.

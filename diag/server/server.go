@@ -35,7 +35,7 @@ type Config struct {
 	// Attest returns evidence for a nonce in the form of claims.Evidence.Marshal. It is
 	// nil where the guest is not confidential. It gives up when its context ends.
 	Attest func(ctx context.Context, nonce []byte) ([]byte, error)
-	// Control acts on the guest. It is nil where the guest is confidential.
+	// Control acts on the guest. It may be nil where the guest is confidential.
 	Control Control
 	Log     *slog.Logger // nil for none
 }
@@ -89,9 +89,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.register("Diag", service{s}.methods())
 	s.register("Logs", logs{s}.methods())
-	if c.Control != nil || c.Confidential { // which is refused by its rule
-		s.register("Control", control{s}.methods())
-	}
+	s.register("Control", control{s}.methods())
 	return s, nil
 }
 
