@@ -25,7 +25,7 @@ func (k *keel) diagnose(ctx context.Context) {
 	confidential := k.config.Isolation != config.IsolationNone
 	var control server.Control
 	if !confidential {
-		control = &controller{keel: k}
+		control = &guestControl{keel: k}
 	}
 	s, err := server.New(server.Config{
 		Root: root, Confidential: confidential, Debug: k.env.Policy.Name == config.Debug().Name,

@@ -13,25 +13,25 @@ import (
 	"keel/vtl"
 )
 
-// controller lets clients of the diagnostics act on the guest, one that is not
+// guestControl lets clients of the diagnostics act on the guest, one that is not
 // confidential.
-type controller struct {
+type guestControl struct {
 	keel *keel
 
 	mu   sync.Mutex
 	user string // who needs the guest paused as it is, empty for nobody
 }
 
-var _ server.Control = (*controller)(nil)
+var _ server.Control = (*guestControl)(nil)
 
 // guest is the guest.
-func (c *controller) guest() *vtl.Guest { return c.keel.machine.guest }
+func (c *guestControl) guest() *vtl.Guest { return c.keel.machine.guest }
 
 // VPs is how many there are.
-func (c *controller) VPs() int { return c.keel.config.VPs }
+func (c *guestControl) VPs() int { return c.keel.config.VPs }
 
 // take makes somebody the only one who pauses the guest and lets it go on, until give.
-func (c *controller) take(user string) error {
+func (c *guestControl) take(user string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.user != "" {
@@ -41,14 +41,14 @@ func (c *controller) take(user string) error {
 	return nil
 }
 
-func (c *controller) give() {
+func (c *guestControl) give() {
 	c.mu.Lock()
 	c.user = ""
 	c.mu.Unlock()
 }
 
 // Pause stops the guest.
-func (c *controller) Pause(ctx context.Context) (was bool, err error) {
+func (c *guestControl) Pause(ctx context.Context) (was bool, err error) {
 	if err := c.take("another pause"); err != nil {
 		return false, err
 	}
@@ -58,7 +58,7 @@ func (c *controller) Pause(ctx context.Context) (was bool, err error) {
 }
 
 // Resume lets it go on.
-func (c *controller) Resume(context.Context) (was bool, err error) {
+func (c *guestControl) Resume(context.Context) (was bool, err error) {
 	if err := c.take("another resume"); err != nil {
 		return false, err
 	}
@@ -69,13 +69,13 @@ func (c *controller) Resume(context.Context) (was bool, err error) {
 }
 
 // Reset starts the guest over, whoever uses it.
-func (c *controller) Reset() (paused bool, err error) {
+func (c *guestControl) Reset() (paused bool, err error) {
 	c.guest().Stop(vtl.End{Kind: vtl.EndReset, Message: "a client of the diagnostics"})
 	return c.guest().Paused(), nil
 }
 
 // NMI interrupts a VP, or all.
-func (c *controller) NMI(vp int) (paused bool, err error) {
+func (c *guestControl) NMI(vp int) (paused bool, err error) {
 	if err := c.keel.gate.Ask(hcl.HostNMI); err != nil {
 		return false, fmt.Errorf("%w: %w", server.ErrState, err)
 	}
@@ -92,7 +92,7 @@ func (c *controller) NMI(vp int) (paused bool, err error) {
 const goodbye = 100 * time.Millisecond
 
 // Shutdown presses the power button, or ends the VM.
-func (c *controller) Shutdown(force bool) (heard, paused bool, err error) {
+func (c *guestControl) Shutdown(force bool) (heard, paused bool, err error) {
 	paused = c.guest().Paused()
 	if !force {
 		return c.keel.machine.pm.PowerButton(), paused, nil
@@ -114,7 +114,7 @@ const (
 )
 
 // Exits sends exits from now on.
-func (c *controller) Exits(ctx context.Context, vp int, send func([]*diagpb.GuestExit, uint64) error) error {
+func (c *guestControl) Exits(ctx context.Context, vp int, send func([]*diagpb.GuestExit, uint64) error) error {
 	r := c.guest().Record()
 	defer r.Close()
 	if err := send(nil, 0); err != nil {
