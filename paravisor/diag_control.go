@@ -19,7 +19,7 @@ type guestControl struct {
 	keel *keel
 
 	mu   sync.Mutex
-	user string // who needs the guest paused as it is, empty for nobody
+	user string // one of those below, empty for nobody
 }
 
 var _ server.Control = (*guestControl)(nil)
@@ -29,6 +29,13 @@ func (c *guestControl) guest() *vtl.Guest { return c.keel.machine.guest }
 
 // VPs is how many there are.
 func (c *guestControl) VPs() int { return c.keel.config.VPs }
+
+// Who needs the guest paused as it is.
+const (
+	userPause  = "another pause"
+	userResume = "another resume"
+	userDump   = "a dump"
+)
 
 // take makes somebody the only one who pauses the guest and lets it go on, until give.
 func (c *guestControl) take(user string) error {
@@ -49,7 +56,7 @@ func (c *guestControl) give() {
 
 // Pause stops the guest.
 func (c *guestControl) Pause(ctx context.Context) (was bool, err error) {
-	if err := c.take("another pause"); err != nil {
+	if err := c.take(userPause); err != nil {
 		return false, err
 	}
 	defer c.give()
@@ -59,7 +66,7 @@ func (c *guestControl) Pause(ctx context.Context) (was bool, err error) {
 
 // Resume lets it go on.
 func (c *guestControl) Resume(context.Context) (was bool, err error) {
-	if err := c.take("another resume"); err != nil {
+	if err := c.take(userResume); err != nil {
 		return false, err
 	}
 	defer c.give()
@@ -68,8 +75,13 @@ func (c *guestControl) Resume(context.Context) (was bool, err error) {
 	return was, nil
 }
 
-// Reset starts the guest over, whoever uses it.
+// Reset starts the guest over, unless its memory is being read.
 func (c *guestControl) Reset() (paused bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.user == userDump {
+		return false, fmt.Errorf("%w: %s is under way", server.ErrState, userDump)
+	}
 	c.guest().Stop(vtl.End{Kind: vtl.EndReset, Message: "a client of the diagnostics"})
 	return c.guest().Paused(), nil
 }

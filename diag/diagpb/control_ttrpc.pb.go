@@ -14,6 +14,7 @@ type ControlService interface {
 	NMI(context.Context, *NMIRequest) (*NMIResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 	ExitTrace(context.Context, *ExitTraceRequest, Control_ExitTraceServer) error
+	GuestDump(context.Context, *GuestDumpRequest, Control_GuestDumpServer) error
 }
 
 type Control_ExitTraceServer interface {
@@ -26,6 +27,19 @@ type controlExitTraceServer struct {
 }
 
 func (x *controlExitTraceServer) Send(m *ExitTraceResponse) error {
+	return x.StreamServer.SendMsg(m)
+}
+
+type Control_GuestDumpServer interface {
+	Send(*GuestDumpResponse) error
+	ttrpc.StreamServer
+}
+
+type controlGuestDumpServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *controlGuestDumpServer) Send(m *GuestDumpResponse) error {
 	return x.StreamServer.SendMsg(m)
 }
 
@@ -80,6 +94,17 @@ func RegisterControlService(srv *ttrpc.Server, svc ControlService) {
 				StreamingClient: false,
 				StreamingServer: true,
 			},
+			"GuestDump": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					m := new(GuestDumpRequest)
+					if err := stream.RecvMsg(m); err != nil {
+						return nil, err
+					}
+					return nil, svc.GuestDump(ctx, m, &controlGuestDumpServer{stream})
+				},
+				StreamingClient: false,
+				StreamingServer: true,
+			},
 		},
 	})
 }
@@ -91,6 +116,7 @@ type ControlClient interface {
 	NMI(context.Context, *NMIRequest) (*NMIResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 	ExitTrace(context.Context, *ExitTraceRequest) (Control_ExitTraceClient, error)
+	GuestDump(context.Context, *GuestDumpRequest) (Control_GuestDumpClient, error)
 }
 
 type controlClient struct {
@@ -166,6 +192,35 @@ type controlExitTraceClient struct {
 
 func (x *controlExitTraceClient) Recv() (*ExitTraceResponse, error) {
 	m := new(ExitTraceResponse)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (c *controlClient) GuestDump(ctx context.Context, req *GuestDumpRequest) (Control_GuestDumpClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: false,
+		StreamingServer: true,
+	}, "keel.diag.v1.Control", "GuestDump", req)
+	if err != nil {
+		return nil, err
+	}
+	x := &controlGuestDumpClient{stream}
+	return x, nil
+}
+
+type Control_GuestDumpClient interface {
+	Recv() (*GuestDumpResponse, error)
+	ttrpc.ClientStream
+}
+
+type controlGuestDumpClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *controlGuestDumpClient) Recv() (*GuestDumpResponse, error) {
+	m := new(GuestDumpResponse)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}

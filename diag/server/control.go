@@ -33,6 +33,9 @@ type Control interface {
 	// Exits calls send with the exits of a VP, or of all when it is negative, until ctx
 	// ends, which is no error, or send fails.
 	Exits(ctx context.Context, vp int, send func(exits []*diagpb.GuestExit, lost uint64) error) error
+	// Dump calls send with the pieces of a core file of the guest, which is paused
+	// meanwhile, until it is whole or send fails.
+	Dump(ctx context.Context, send func(*diagpb.GuestDumpResponse) error) error
 }
 
 // MaxExitTime is for how long exits are sent at most, unless it is without end.
@@ -44,7 +47,7 @@ type control struct{ *Server }
 func (s control) methods() map[string]method {
 	all := map[string]method{
 		"Pause": unary(s.Pause), "Resume": unary(s.Resume), "Reset": unary(s.Reset), "NMI": unary(s.NMI), "Shutdown": unary(s.Shutdown),
-		"ExitTrace": stream(s.ExitTrace),
+		"ExitTrace": stream(s.ExitTrace), "GuestDump": stream(s.GuestDump),
 	}
 	if s.config.Control == nil {
 		for name, m := range all {
@@ -106,6 +109,11 @@ func (s control) ExitTrace(ctx context.Context, r *diagpb.ExitTraceRequest, send
 	return s.failed("trace exits", s.config.Control.Exits(ctx, vp, func(exits []*diagpb.GuestExit, lost uint64) error {
 		return send(&diagpb.ExitTraceResponse{Exits: exits, Lost: lost})
 	}))
+}
+
+// GuestDump sends a core file of the guest.
+func (s control) GuestDump(ctx context.Context, _ *diagpb.GuestDumpRequest, send func(*diagpb.GuestDumpResponse) error) error {
+	return s.failed("dump the guest", s.config.Control.Dump(ctx, send))
 }
 
 // vp is the VP that a client names, or -1 for all.

@@ -33,6 +33,7 @@ var rules = map[string]access{
 	"Control/NMI":       {rule: "guest-state", release: true},
 	"Control/Shutdown":  {rule: "guest-state", release: true},
 	"Control/ExitTrace": {rule: "guest-exits", release: true},
+	"Control/GuestDump": {rule: "guest-memory", release: true},
 }
 
 // check refuses a method that the policy does not allow, by the name of the rule.

@@ -13,7 +13,6 @@ package coredump
 
 import (
 	"bytes"
-	"debug/elf"
 	"encoding/binary"
 
 	"keel/hcl"
@@ -47,54 +46,34 @@ type Layout struct {
 // MaxMappings bounds the runs of mapped memory: a program header each.
 const MaxMappings = 1 << 14
 
-// Sizes in the file.
-const (
-	headerBytes  = 64
-	programBytes = 56
-)
-
 // New lays out a file. Of mapped memory that is no RAM, and of that beyond MaxMappings,
 // there is nothing in it.
 func New(vps []VP, ram []Range, mapped []x86emu.Mapping) *Layout {
 	notes := notesOf(vps)
 	loads := loadsOf(ram, mapped)
-	l := &Layout{}
 	begin := headerBytes + programBytes*uint64(1+len(loads))
-	l.Size = up(begin+uint64(len(notes)), x86.PageSize)
+	head := up(begin+uint64(len(notes)), x86.PageSize)
+	l := &Layout{Size: head}
 	for _, r := range ram {
 		l.Offsets = append(l.Offsets, l.Size)
 		l.Size += r.Size
 	}
 
 	var b bytes.Buffer
-	header := elf.Header64{
-		Ident: [elf.EI_NIDENT]byte{
-			0: elf.ELFMAG[0], 1: elf.ELFMAG[1], 2: elf.ELFMAG[2], 3: elf.ELFMAG[3],
-			elf.EI_CLASS: byte(elf.ELFCLASS64), elf.EI_DATA: byte(elf.ELFDATA2LSB), elf.EI_VERSION: byte(elf.EV_CURRENT),
-		},
-		Type: uint16(elf.ET_CORE), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
-		Phoff: headerBytes, Ehsize: headerBytes, Phentsize: programBytes, Phnum: uint16(1 + len(loads)),
-	}
-	put(&b, &header)
-	put(&b, &elf.Prog64{Type: uint32(elf.PT_NOTE), Off: begin, Filesz: uint64(len(notes))})
+	put(&b, &fileHeader{
+		Ident: ident, Type: typeCore, Machine: machineX86_64, Version: version,
+		ProgramOffset: headerBytes, Size: headerBytes, ProgramSize: programBytes, Programs: uint16(1 + len(loads)),
+	})
+	put(&b, &programHeader{Type: programNote, Offset: begin, FileSize: uint64(len(notes))})
 	for _, x := range loads {
-		put(&b, &elf.Prog64{
-			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_W | elf.PF_X), Off: l.Offsets[x.in] + x.within,
-			Vaddr: x.linear, Paddr: uint64(ram[x.in].GPA) + x.within, Filesz: x.size, Memsz: x.size,
+		put(&b, &programHeader{
+			Type: programLoad, Flags: mayAll, Offset: l.Offsets[x.in] + x.within,
+			Virtual: x.linear, Physical: uint64(ram[x.in].GPA) + x.within, FileSize: x.size, MemorySize: x.size,
 		})
 	}
 	b.Write(notes)
-	l.Head = append(b.Bytes(), make([]byte, l.head(ram)-b.Len())...)
+	l.Head = append(b.Bytes(), make([]byte, int(head)-b.Len())...)
 	return l
-}
-
-// head is the length of what is before RAM.
-func (l *Layout) head(ram []Range) int {
-	n := l.Size
-	for _, r := range ram {
-		n -= r.Size
-	}
-	return int(n)
 }
 
 // load is a part of a range at a virtual address.
