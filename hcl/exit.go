@@ -18,6 +18,7 @@ const (
 	ExitShutdown                        // triple fault
 	ExitEmulationFailed                 // an instruction that cannot be run, such as code outside of RAM
 	ExitMemoryFault                     // access that the backend's page attributes forbid: GPA
+	ExitDebug                           // one instruction was executed, as Debugger.Step wants it
 	ExitKinds                           // how many kinds there are
 )
 
@@ -41,6 +42,7 @@ var exitNames = [ExitKinds]string{
 	ExitShutdown:        "shutdown",
 	ExitEmulationFailed: "emulation-failed",
 	ExitMemoryFault:     "memory-fault",
+	ExitDebug:           "debug",
 }
 
 // Exit is what Run returns. Which fields are set depends on Kind.

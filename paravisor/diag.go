@@ -22,9 +22,14 @@ func (k *keel) diagnose(ctx context.Context) {
 	if k.tee != nil {
 		attest = k.attest
 	}
+	confidential := k.config.Isolation != config.IsolationNone
+	var control server.Control
+	if !confidential {
+		control = &guestControl{keel: k}
+	}
 	s, err := server.New(server.Config{
-		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Debug: k.env.Policy.Name == config.Debug().Name,
-		Attest: attest, Logs: root.logs, Log: k.env.Log,
+		Root: root, Confidential: confidential, Debug: k.env.Policy.Name == config.Debug().Name,
+		Attest: attest, Logs: root.logs, Control: control, Log: k.env.Log,
 	})
 	if err != nil {
 		k.env.Log.Error("there are no diagnostics", inspect.PublicAttr("error", err))
@@ -62,6 +67,7 @@ func (t *tree) Inspect(f *inspect.Fields) {
 	f.Uint("resets", inspect.Public, inspect.Count, resets, "times that the guest was reset")
 	f.Gauge("vps", inspect.Public, inspect.Count, uint64(k.config.VPs), "virtual processors of the guest")
 	f.Each("vp", "vp", vps{k.machine.guest}, "virtual processors")
+	f.Bool("paused", inspect.Public, k.machine.guest.Paused(), "the guest is paused")
 	f.Node("memory", memoryUse{k}, "who has the VM's memory")
 	f.Each("exits", "kind", exits{k.machine}, "guest exits by kind")
 	f.Each("refused", "reason", refusedCounts{k.machine}, "what guest and host asked in vain, by reason")

@@ -84,12 +84,21 @@ func Run(ctx context.Context, env Environment) handoff.Outcome {
 	if err != nil {
 		return ctl.fail(err)
 	}
-	outcome := handoff.OutcomePoweroff
-	if end.Kind == vtl.EndCrash {
-		outcome = handoff.OutcomeGuestCrashed
-	}
+	outcome := outcomeOf(end.Kind)
 	ctl.send(handoff.Event{Event: handoff.EventEnd, Outcome: outcome, Message: end.Message})
 	return outcome
+}
+
+// outcomeOf is what an end of the guest means for the run.
+func outcomeOf(k vtl.EndKind) handoff.Outcome {
+	switch k {
+	case vtl.EndCrash:
+		return handoff.OutcomeGuestCrashed
+	case vtl.EndStopped:
+		return handoff.OutcomeForcedOff
+	case vtl.EndPowerOff, vtl.EndReset: // the guest starts over after a reset
+	}
+	return handoff.OutcomePoweroff
 }
 
 // fail ends the run over an error: a Failure says itself what it is, anything
@@ -125,6 +134,7 @@ type keel struct {
 	gc      collector
 
 	changing atomic.Bool // a disk is being added or removed
+	ending   atomic.Bool // the VM was asked to end, whatever the guest does
 
 	mu     sync.Mutex
 	usage  usage
@@ -254,6 +264,9 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 			}
 			if k.env.Panic {
 				panic("asked for by " + PanicWord)
+			}
+			if k.ending.Load() { // since the guest ended last
+				k.end()
 			}
 		})
 		k.gate.Running(false)

@@ -31,6 +31,7 @@ func (v *vp) dispatch(e *hcl.Exit) {
 		if !ok {
 			v.guest.refused.msrRead.Add(1)
 		}
+		e.Value = value // for those who watch
 		v.backend.CompleteMSR(value, !ok)
 	case hcl.ExitMSRWrite:
 		ok := v.writeMSR(e.MSR, e.Value)
@@ -39,7 +40,9 @@ func (v *vp) dispatch(e *hcl.Exit) {
 		}
 		v.backend.CompleteMSR(0, !ok)
 	case hcl.ExitHalt:
-		v.halted = true
+		v.halt(e)
+	case hcl.ExitDebug:
+		v.stepped()
 	case hcl.ExitShutdown:
 		v.crash("triple fault", e)
 	case hcl.ExitEmulationFailed:

@@ -60,15 +60,7 @@ type traceEntry struct {
 
 // add records an exit.
 func (t *trace) add(e *hcl.Exit) {
-	where := uint64(e.GPA)
-	switch e.Kind {
-	case hcl.ExitPIO:
-		where = uint64(e.Port)
-	case hcl.ExitMSRRead, hcl.ExitMSRWrite:
-		where = uint64(e.MSR)
-	default: // an address, or nothing
-	}
-	t.ring[t.next] = traceEntry{e.Kind, e.Write, e.Size, where, true}
+	t.ring[t.next] = traceEntry{e.Kind, e.Write, e.Size, whereOf(e), true}
 	t.next = (t.next + 1) % len(t.ring)
 }
 

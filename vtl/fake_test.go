@@ -59,6 +59,7 @@ type fakeVP struct {
 	msrValue         uint64
 	msrFault         bool
 	cr4s             []uint64 // that were set
+	finished         bool     // the instruction of the last exit was
 }
 
 func (v *fakeVP) Run() (hcl.Exit, error) {

@@ -56,14 +56,16 @@ type Config struct {
 
 // Guest is a guest and its virtual processors.
 type Guest struct {
-	config  Config
-	apics   *apic.Set
-	vps     []*vp
-	hyperv  *hv.Hypervisor // nil unless asked for
-	tscHz   uint64
-	end     atomic.Pointer[End]
-	refused refusals
-	oracle  oracleStats
+	config    Config
+	apics     *apic.Set
+	vps       []*vp
+	hyperv    *hv.Hypervisor // nil unless asked for
+	tscHz     uint64
+	end       atomic.Pointer[End]
+	refused   refusals
+	recording recording
+	watch     atomic.Pointer[watch] // nil unless there is a debugger
+	oracle    oracleStats
 }
 
 var _ apic.Env = (*Guest)(nil)
@@ -80,7 +82,7 @@ func New(c Config) (*Guest, error) {
 	}
 	g.apics = apic.NewSet(ids, g)
 	for i := range ids {
-		g.vps = append(g.vps, &vp{guest: g, index: i, local: g.apics.Local(i), work: make(chan func())})
+		g.vps = append(g.vps, &vp{guest: g, index: i, local: g.apics.Local(i), work: make(chan func()), hold: hold{orders: make(chan func())}})
 	}
 	if c.HyperV != nil {
 		if err := g.newHyperV(c.HyperV); err != nil {
@@ -174,7 +176,8 @@ func (g *Guest) each(f func(v *vp) error) error {
 // may be called from any goroutine, also from within an exit.
 func (g *Guest) Stop(e End) {
 	if g.end.CompareAndSwap(nil, &e) {
-		for i := range g.vps {
+		for i, v := range g.vps {
+			v.hold.interrupt()
 			g.Kick(i)
 		}
 	}
@@ -182,6 +185,12 @@ func (g *Guest) Stop(e End) {
 
 // NMI delivers a platform NMI.
 func (g *Guest) NMI() { g.apics.NMI() }
+
+// NMIAt interrupts one VP, whatever its local APIC masks. One that was not started yet
+// does not notice.
+func (g *Guest) NMIAt(i int) {
+	g.apics.Deliver(apic.Message{Dest: uint32(g.apics.Local(i).ID()), Mode: apic.NMI})
+}
 
 // Now is monotonic time in nanoseconds, the base of all deadlines.
 func (g *Guest) Now() int64 { return sys.MonotonicNow() }

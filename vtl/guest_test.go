@@ -347,6 +347,7 @@ func TestExitPathDoesNotAllocate(t *testing.T) {
 	if err := memory.Map("d", 0xfec00000, 8, &scratch{}); err != nil {
 		t.Fatal(err)
 	}
+	g.watch.Store(&watch{breaks: []uint64{0x1000}}) // as with a debugger
 	v, data := g.vps[0], make([]byte, 4)
 	exits := []hcl.Exit{
 		pio(0x20, true, 4, data), pio(0x20, false, 4, data), pio(0x999, false, 1, data[:1]),

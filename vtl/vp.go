@@ -26,6 +26,8 @@ type vp struct {
 	// be kicked to notice that wake is set. Any thread reads and writes them.
 	inside, wake atomic.Bool
 
+	hold hold
+
 	// flush is set when the VP's TLB must be flushed before it enters the guest.
 	flush atomic.Bool
 
@@ -36,17 +38,20 @@ type vp struct {
 	// crowded is set where VPs outnumber the CPUs that may run them.
 	crowded bool
 
-	waiting bool   // an application processor before its startup IPI
-	halted  bool   // in HLT
-	rip     uint64 // at the last exit
-	broken  error  // of the substrate, in the middle of an exit
-	trace   trace
-	emu     *emulation // nil unless faults are raw
-	msrs    msr.Bank   // of an isolated guest, that neither the substrate nor a part of Keel keeps
-	adjust  uint64     // IA32_TSC_ADJUST
-	oracle  *oracle    // nil unless what Keel executes is compared
-	exits   [hcl.ExitKinds]atomic.Uint64
-	clock   atomic.Pointer[sys.ThreadClock] // of the thread, nil before it has one
+	waiting  bool   // an application processor before its startup IPI
+	halted   bool   // in HLT
+	within   bool   // an instruction that the next run finishes
+	stepping bool   // one instruction, for a debugger
+	rip      uint64 // at the last exit
+	broken   error  // of the substrate, in the middle of an exit
+	trace    trace
+	ring     atomic.Pointer[ring] // of exits, nil unless they are recorded
+	emu      *emulation           // nil unless faults are raw
+	msrs     msr.Bank             // of an isolated guest, that neither the substrate nor a part of Keel keeps
+	adjust   uint64               // IA32_TSC_ADJUST
+	oracle   *oracle              // nil unless what Keel executes is compared
+	exits    [hcl.ExitKinds]atomic.Uint64
+	clock    atomic.Pointer[sys.ThreadClock] // of the thread, nil before it has one
 }
 
 // serve runs what the guest sends until the process ends. The thread is the
@@ -86,6 +91,9 @@ func (v *vp) create(c hcl.VPConfig) error {
 
 // reset puts the VP into power-on state.
 func (v *vp) reset() error {
+	if err := v.endStep(); err != nil {
+		return err
+	}
 	v.local.Reset()
 	if v.local.BSP() {
 		v.local.VirtualWire()
@@ -102,7 +110,7 @@ func (v *vp) reset() error {
 // model-specific registers, which a real INIT keeps; a processor that starts
 // over sets them anew.
 func (v *vp) resetBackend() error {
-	v.halted = false
+	v.halted, v.within = false, false
 	if err := v.backend.Reset(); err != nil {
 		return err
 	}
@@ -119,15 +127,24 @@ func (v *vp) loop() error {
 		if v.guest.end.Load() != nil {
 			return nil
 		}
-		if err := v.takeEvents(); err != nil {
-			return err
+		held := v.hold.on.Load()
+		if held && !v.within {
+			v.stand()
+			continue
+		}
+		// A step does not end in a handler.
+		quiet := v.stepping && !v.halted && !v.waiting
+		if !quiet {
+			if err := v.takeEvents(); err != nil {
+				return err
+			}
 		}
 		if v.flush.Swap(false) && !v.waiting {
 			if err := v.flushTLB(); err != nil {
 				return err
 			}
 		}
-		if !v.waiting {
+		if !v.waiting && !quiet {
 			if err := v.deliver(); err != nil {
 				return err
 			}
@@ -148,11 +165,20 @@ func (v *vp) loop() error {
 			v.arm(d)
 		}
 		v.backend.SetCR8(v.local.CR8())
+		if held {
+			v.backend.Kick() // the run finishes the instruction and goes no further
+		}
 		exit, err := v.backend.Run()
 		v.inside.Store(false)
 		if err != nil {
 			return err
 		}
+		var left int64 // when the guest was left, where that is recorded
+		ring := v.ring.Load()
+		if ring != nil {
+			left = v.guest.Now()
+		}
+		v.within = unfinished(exit.Kind)
 		v.local.SetTPR(v.backend.CR8())
 		v.collectEOI()
 		v.exits[exit.Kind].Add(1)
@@ -161,6 +187,9 @@ func (v *vp) loop() error {
 			return v.broken
 		}
 		v.rip = exit.RIP
+		if ring != nil {
+			ring.add(left, &exit)
+		}
 		if observe := v.guest.config.Observe; observe != nil {
 			observe(v.index, exit)
 		}

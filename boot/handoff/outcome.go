@@ -29,6 +29,7 @@ const (
 	OutcomeBadState         Outcome = "bad-state"         // TPM state missing, damaged, sealed with another key or of another VM
 	OutcomeBadEvidence      Outcome = "bad-evidence"      // evidence of a confidential VM that convinces nobody
 	OutcomeStrict           Outcome = "strict"            // strict mode ended the VM over a request to the host
+	OutcomeForcedOff        Outcome = "forced-off"        // a client of the diagnostics ended the VM
 )
 
 // exitCodes lists the exit status of each outcome.
@@ -52,6 +53,7 @@ var exitCodes = map[Outcome]int{
 	OutcomeBadState:         16,
 	OutcomeBadEvidence:      17,
 	OutcomeStrict:           18,
+	OutcomeForcedOff:        19,
 }
 
 // ExitCode returns the exit status that stands for the outcome. An outcome

@@ -16,7 +16,7 @@ var known = map[handoff.Outcome]bool{
 	handoff.OutcomeBadImage: true, handoff.OutcomeBadConfig: true, handoff.OutcomeHostRefused: true,
 	handoff.OutcomeTooLittleMemory: true, handoff.OutcomeBadVPCount: true, handoff.OutcomeGuestCrashed: true,
 	handoff.OutcomeParavisorCrashed: true, handoff.OutcomeBadDisk: true, handoff.OutcomeBadState: true,
-	handoff.OutcomeStrict: true,
+	handoff.OutcomeStrict: true, handoff.OutcomeForcedOff: true,
 }
 
 // readEvents passes on the events of the control channel until it ends, and

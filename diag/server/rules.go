@@ -31,6 +31,14 @@ var rules = map[string]access{
 	"Logs/Watch":    {rule: "public-fields", confidential: true, release: true},
 	"Logs/Settings": {rule: "public-fields", confidential: true, release: true},
 	"Logs/Update":   {rule: "settings", release: true},
+
+	"Control/Pause":     {rule: "guest-state", release: true},
+	"Control/Resume":    {rule: "guest-state", release: true},
+	"Control/Reset":     {rule: "guest-state", release: true},
+	"Control/NMI":       {rule: "guest-state", release: true},
+	"Control/Shutdown":  {rule: "guest-state", release: true},
+	"Control/ExitTrace": {rule: "guest-exits", release: true},
+	"Control/GuestDump": {rule: "guest-memory", release: true},
 }
 
 // check refuses a method that the policy does not allow, by the name of the rule.

@@ -37,7 +37,9 @@ type Config struct {
 	// nil where the guest is not confidential. It gives up when its context ends.
 	Attest func(ctx context.Context, nonce []byte) ([]byte, error)
 	Logs   LogsConfig
-	Log    *slog.Logger // nil for none
+	// Control acts on the guest. It may be nil where the guest is confidential.
+	Control Control
+	Log     *slog.Logger // nil for none
 }
 
 // times are how long clients and answers may take.
@@ -94,6 +96,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.register("Diag", service{s}.methods())
 	s.register("Logs", logs{s}.methods())
+	s.register("Control", control{s}.methods())
 	return s, nil
 }
 

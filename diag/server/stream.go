@@ -60,6 +60,15 @@ func stream[Q any, P message[Q], A proto.Message](serve func(ctx context.Context
 	}}
 }
 
+// absent makes of a method one that is refused: the VM has nothing behind it.
+func (m method) absent() method {
+	err := status.Error(codes.Unimplemented, "there is nothing behind this method")
+	if m.unary != nil {
+		return method{unary: func(context.Context, func(any) error) (any, error) { return nil, err }}
+	}
+	return method{stream: func(ttrpc.StreamServer) (func(context.Context) error, error) { return nil, err }}
+}
+
 // register adds a service. Streams, which ttrpc lets nobody intercept, go through follow
 // here; unary methods go through call.
 func (s *Server) register(name string, methods map[string]method) {

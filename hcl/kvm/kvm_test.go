@@ -17,7 +17,10 @@ func open() (hcl.Partition, error) {
 	return p, nil
 }
 
-func TestContract(t *testing.T) { hcltest.Run(t, open) }
+func TestContract(t *testing.T) {
+	hcltest.Run(t, open)
+	hcltest.RunDebugger(t, open)
+}
 
 func openRaw() (hcl.RawFaults, error) {
 	p, err := OpenRaw()

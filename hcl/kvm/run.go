@@ -18,13 +18,13 @@ import (
 //	IO                ExitPIO, Data in the shared run area
 //	MMIO              ExitMMIO, Data in the run page
 //	X86_RDMSR, _WRMSR ExitMSRRead, ExitMSRWrite
-//	HLT, IRQ_WINDOW_OPEN, SET_TPR, SHUTDOWN   the exit of that name
+//	DEBUG, HLT, IRQ_WINDOW_OPEN, SET_TPR, SHUTDOWN   the exit of that name
 //	INTERNAL_ERROR    ExitEmulationFailed: code that KVM cannot emulate
 //	EFAULT            ExitMemoryFault with reason MEMORY_FAULT: the page is denied;
 //	                  else ExitEmulationFailed: a mapping behind guest memory failed
 //	anything else     an error: KVM itself failed
 func (vp *VP) Run() (hcl.Exit, error) {
-	e, err := vp.enter()
+	e, err := vp.stepOrEnter()
 	e.RIP = vp.u64(kvm.RunSyncRIP)
 	return e, err
 }
@@ -71,6 +71,8 @@ func (vp *VP) enter() (hcl.Exit, error) {
 		return hcl.Exit{Kind: hcl.ExitMSRRead, MSR: vp.u32(kvm.RunMSRIndex)}, nil
 	case kvm.EXIT_X86_WRMSR:
 		return hcl.Exit{Kind: hcl.ExitMSRWrite, MSR: vp.u32(kvm.RunMSRIndex), Value: vp.u64(kvm.RunMSRData)}, nil
+	case kvm.EXIT_DEBUG:
+		return hcl.Exit{Kind: hcl.ExitDebug}, nil
 	case kvm.EXIT_HLT:
 		return hcl.Exit{Kind: hcl.ExitHalt}, nil
 	case kvm.EXIT_IRQ_WINDOW_OPEN:

@@ -24,8 +24,8 @@ type oneMSR struct {
 	entry kvm.MSREntry
 }
 
-// msr reads a model-specific register that KVM keeps.
-func (vp *VP) msr(index uint32) (uint64, error) {
+// MSR reads a model-specific register that KVM keeps.
+func (vp *VP) MSR(index uint32) (uint64, error) {
 	t := oneMSR{count: 1, entry: kvm.MSREntry{Index: index}}
 	if n, err := sys.IoctlPtr(vp.fd, kvm.GET_MSRS, &t); err != nil || n != 1 {
 		return 0, fmt.Errorf("%w: KVM_GET_MSRS %#x: %d, %w", ErrState, index, n, err)
@@ -77,7 +77,7 @@ func (s *snapshot) save(p *Partition, vp *VP, index int) error {
 		if i == msrTSC || i == msrTSCAdjust || i == msrTSCDeadline || i == msrAPICBase {
 			continue
 		}
-		if v, err := vp.msr(i); err == nil {
+		if v, err := vp.MSR(i); err == nil {
 			s.msrs = append(s.msrs, kvm.MSREntry{Index: i, Data: v})
 		}
 	}

@@ -29,6 +29,7 @@ type VP struct {
 	errno            unix.Errno
 	// redelivered is set while KVM gets a second chance to deliver an event.
 	redelivered bool
+	stepping    bool // as Step was told
 }
 
 var _ hcl.VP = (*VP)(nil)

@@ -53,6 +53,7 @@ var diagAreas = []struct {
 }{
 	{"inspect", diagInspect},
 	{"logs", diagLogs},
+	{"control", diagControl},
 }
 
 // TestDiagnostics makes every call of the diagnostics, of live VMs and of one that dies.

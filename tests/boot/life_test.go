@@ -68,12 +68,14 @@ func TestEndings(t *testing.T) {
 		flags  []string
 		signal os.Signal
 		keys   string
+		tool   []string // commands, with the name of the VM behind them
 		want   handoff.Outcome
 	}{
-		{"timeout", []string{"--timeout", "20s"}, nil, "", handoff.OutcomeTimeout},
-		{"terminated", nil, syscall.SIGTERM, "", handoff.OutcomeQuit},
-		{"interrupted", nil, os.Interrupt, "", handoff.OutcomeQuit},
-		{"Ctrl-A X", nil, nil, "\x01x", handoff.OutcomeQuit},
+		{"timeout", []string{"--timeout", "20s"}, nil, "", nil, handoff.OutcomeTimeout},
+		{"terminated", nil, syscall.SIGTERM, "", nil, handoff.OutcomeQuit},
+		{"interrupted", nil, os.Interrupt, "", nil, handoff.OutcomeQuit},
+		{"forced, while paused", nil, nil, "", []string{"pause", "shutdown --force"}, handoff.OutcomeForcedOff},
+		{"Ctrl-A X", nil, nil, "\x01x", nil, handoff.OutcomeQuit},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -84,6 +86,9 @@ func TestEndings(t *testing.T) {
 			}
 			if tt.keys != "" {
 				p.Send(t, tt.keys)
+			}
+			for _, command := range tt.tool {
+				keelTool(t, handoff.OutcomePoweroff, append([]string{"diag"}, append(strings.Fields(command), p.Name)...)...)
 			}
 			p.Wait(t, tt.want)
 		})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ type Session struct {
 type screen struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
-	seen    int // what find has gone past
+	seen    int // what match has gone past
 	changed chan struct{}
 }
 
@@ -37,17 +38,21 @@ func (s *screen) Write(b []byte) (int, error) {
 	return s.text.Write(b)
 }
 
-// find returns whether the text that it has not gone past holds want, and goes
-// past it.
-func (s *screen) find(want string) bool {
+// match returns what a pattern and its groups have matched in the text that it has not
+// gone past, nil when it has not, and goes past it.
+func (s *screen) match(want *regexp.Regexp) (groups []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := bytes.Index(s.text.Bytes()[s.seen:], []byte(want))
-	if i < 0 {
-		return false
+	text := s.text.Bytes()[s.seen:]
+	at := want.FindSubmatchIndex(text)
+	if at == nil {
+		return nil
 	}
-	s.seen += i + len(want)
-	return true
+	for i := 0; i < len(at); i += 2 {
+		groups = append(groups, string(text[max(at[i], 0):max(at[i+1], 0)]))
+	}
+	s.seen += at[1]
+	return groups
 }
 
 // StartSession starts a run on a terminal, which is the guest's console.
@@ -93,14 +98,24 @@ func openTerminal(t *testing.T) (user, tty *os.File) {
 // Expect waits until the guest prints want, after what was expected before.
 func (s *Session) Expect(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.After(Patience); !s.out.find(want); {
+	s.Match(t, regexp.QuoteMeta(want))
+}
+
+// Match is Expect for a pattern, and returns what its groups have matched.
+func (s *Session) Match(t *testing.T, pattern string) []string {
+	t.Helper()
+	want := regexp.MustCompile(pattern)
+	for deadline := time.After(Patience); ; {
+		if groups := s.out.match(want); groups != nil {
+			return groups[1:]
+		}
 		select {
 		case <-s.out.changed:
 		case <-s.Ended:
-			if !s.out.find(want) {
-				t.Fatalf("the run ended before the guest printed %q", want)
+			if groups := s.out.match(want); groups != nil {
+				return groups[1:]
 			}
-			return
+			t.Fatalf("the run ended before the guest printed %q", want)
 		case <-deadline:
 			t.Fatalf("the guest did not print %q within %v", want, Patience)
 		}

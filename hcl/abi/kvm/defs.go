@@ -50,6 +50,8 @@ type (
 	EnableCap    C.struct_kvm_enable_cap
 	MemoryRegion C.struct_kvm_userspace_memory_region
 	DeviceAttr   C.struct_kvm_device_attr
+	GuestDebug   C.struct_kvm_guest_debug
+	DebugArch    C.struct_kvm_guest_debug_arch
 )
 
 // Requests.
@@ -88,6 +90,7 @@ const (
 	GET_VCPU_EVENTS        = C.KVM_GET_VCPU_EVENTS
 	SET_VCPU_EVENTS        = C.KVM_SET_VCPU_EVENTS
 	GET_DEVICE_ATTR        = C.KVM_GET_DEVICE_ATTR
+	SET_GUEST_DEBUG        = C.KVM_SET_GUEST_DEBUG
 )
 
 // Capabilities and their arguments.
@@ -108,11 +111,14 @@ const (
 	VCPU_TSC_OFFSET             = C.KVM_VCPU_TSC_OFFSET
 	CPUID_FLAG_SIGNIFCANT_INDEX = C.KVM_CPUID_FLAG_SIGNIFCANT_INDEX
 	SYNC_X86_REGS               = C.KVM_SYNC_X86_REGS
+	GUESTDBG_ENABLE             = C.KVM_GUESTDBG_ENABLE
+	GUESTDBG_SINGLESTEP         = C.KVM_GUESTDBG_SINGLESTEP
 )
 
 // Exit reasons.
 const (
 	EXIT_IO              = C.KVM_EXIT_IO
+	EXIT_DEBUG           = C.KVM_EXIT_DEBUG
 	EXIT_HLT             = C.KVM_EXIT_HLT
 	EXIT_MMIO            = C.KVM_EXIT_MMIO
 	EXIT_IRQ_WINDOW_OPEN = C.KVM_EXIT_IRQ_WINDOW_OPEN

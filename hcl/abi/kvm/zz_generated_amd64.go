@@ -118,6 +118,14 @@ type (
 		Attr  uint64
 		Addr  uint64
 	}
+	GuestDebug struct {
+		Control uint32
+		Pad     uint32
+		Arch    DebugArch
+	}
+	DebugArch struct {
+		Debugreg [8]uint64
+	}
 )
 
 const (
@@ -155,6 +163,7 @@ const (
 	GET_VCPU_EVENTS        = 0x8040ae9f
 	SET_VCPU_EVENTS        = 0x4040aea0
 	GET_DEVICE_ATTR        = 0x4018aee2
+	SET_GUEST_DEBUG        = 0x4048ae9b
 )
 
 const (
@@ -174,10 +183,13 @@ const (
 	VCPU_TSC_OFFSET             = 0x0
 	CPUID_FLAG_SIGNIFCANT_INDEX = 0x1
 	SYNC_X86_REGS               = 0x1
+	GUESTDBG_ENABLE             = 0x1
+	GUESTDBG_SINGLESTEP         = 0x2
 )
 
 const (
 	EXIT_IO              = 0x2
+	EXIT_DEBUG           = 0x4
 	EXIT_HLT             = 0x5
 	EXIT_MMIO            = 0x6
 	EXIT_IRQ_WINDOW_OPEN = 0x7

@@ -37,7 +37,7 @@ var exitKinds = [...]struct {
 
 // exitCodes is the other direction: the exit of SVM that an hcl.Exit stands for.
 // ExitMMIO has none: it reports an instruction that has been executed already,
-// and hardware reports a fault.
+// and hardware reports a fault. Nor has ExitDebug: nobody steps a confidential guest.
 var exitCodes = [hcl.ExitKinds]uint64{
 	hcl.ExitKick:            snp.EXIT_INTR,
 	hcl.ExitPIO:             snp.EXIT_IOIO,
@@ -50,6 +50,7 @@ var exitCodes = [hcl.ExitKinds]uint64{
 	hcl.ExitShutdown:        snp.EXIT_SHUTDOWN,
 	hcl.ExitEmulationFailed: snp.EXIT_INVALID,
 	hcl.ExitMemoryFault:     snp.EXIT_NPF,
+	hcl.ExitDebug:           0,
 }
 
 // HCLExit turns the exit in a save area into one of package hcl. It returns false
@@ -102,12 +103,12 @@ func (s *SaveArea) describePIO(e hcl.Exit, out *[4]byte) (hcl.Exit, bool) {
 }
 
 // SetExit stores an exit of package hcl as hardware stores it, with nrip the
-// address of the following instruction, or 0. It returns false for ExitMMIO.
+// address of the following instruction, or 0. It returns false for ExitMMIO and ExitDebug.
 // ExitMemoryFault brings EXITINFO1 in Value; ExitTPR takes the task priority from
 // VINTR.
 // Preconditions: the registers are those of the exit.
 func (s *SaveArea) SetExit(e *hcl.Exit, nrip uint64) bool {
-	if e.Kind >= hcl.ExitKinds || e.Kind == hcl.ExitMMIO {
+	if e.Kind >= hcl.ExitKinds || e.Kind == hcl.ExitMMIO || e.Kind == hcl.ExitDebug {
 		return false
 	}
 	s.Exit = ExitInfo{Code: exitCodes[e.Kind], NRIP: nrip}

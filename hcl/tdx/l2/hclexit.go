@@ -35,7 +35,7 @@ var exitKinds = [...]struct {
 
 // exitReasons is the other direction: the exit of VMX that an hcl.Exit stands for.
 // ExitMMIO has none: it reports an instruction that has been executed already, and
-// hardware reports a fault.
+// hardware reports a fault. Nor has ExitDebug: nobody steps a confidential guest.
 var exitReasons = [hcl.ExitKinds]uint32{
 	hcl.ExitKick:            tdx.EXIT_EXTERNAL_INTERRUPT,
 	hcl.ExitPIO:             tdx.EXIT_IO_INSTRUCTION,
@@ -48,6 +48,7 @@ var exitReasons = [hcl.ExitKinds]uint32{
 	hcl.ExitShutdown:        tdx.EXIT_TRIPLE_FAULT,
 	hcl.ExitEmulationFailed: tdx.EXIT_INVALID_GUEST_STATE | tdx.EXIT_ENTRY_FAILED,
 	hcl.ExitMemoryFault:     tdx.EXIT_EPT_VIOLATION,
+	hcl.ExitDebug:           0,
 }
 
 // HCLExit turns an exit into one of package hcl; r are the L2's registers. It returns
@@ -110,11 +111,11 @@ func (x *Exit) describePIO(e hcl.Exit, r *hcl.Registers, out *[4]byte) (hcl.Exit
 }
 
 // FromHCL is the exit of VMX for one of package hcl, with the length of the instruction
-// in bytes, or 0. It returns false for ExitMMIO. ExitMemoryFault brings the exit
+// in bytes, or 0. It returns false for ExitMMIO and ExitDebug. ExitMemoryFault brings the exit
 // qualification in Value. Preconditions: the L2's RIP is, or is going to be, at the
 // instruction, also for ExitHalt.
 func FromHCL(e *hcl.Exit, length uint32) (Exit, bool) {
-	if e.Kind >= hcl.ExitKinds || e.Kind == hcl.ExitMMIO {
+	if e.Kind >= hcl.ExitKinds || e.Kind == hcl.ExitMMIO || e.Kind == hcl.ExitDebug {
 		return Exit{}, false
 	}
 	x := Exit{Reason: exitReasons[e.Kind]}

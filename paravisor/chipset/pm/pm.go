@@ -46,12 +46,14 @@ func (p *PM) Reset() {
 	p.update()
 }
 
-// PowerButton reports a press of the power button to the guest.
-func (p *PM) PowerButton() {
+// PowerButton reports a press of the power button to the guest, and returns whether the
+// guest listens to it now.
+func (p *PM) PowerButton() (heard bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status |= pm1PowerButton
 	p.update()
+	return p.enable&pm1PowerButton != 0
 }
 
 // RaiseGPE reports general-purpose event n, below GPECount; others are ignored.
