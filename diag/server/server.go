@@ -35,7 +35,9 @@ type Config struct {
 	// Attest returns evidence for a nonce in the form of claims.Evidence.Marshal. It is
 	// nil where the guest is not confidential. It gives up when its context ends.
 	Attest func(ctx context.Context, nonce []byte) ([]byte, error)
-	Log    *slog.Logger // nil for none
+	// Programs is what the service Programs reaches.
+	Programs Programs
+	Log      *slog.Logger // nil for none
 }
 
 // times are how long clients and answers may take.
@@ -59,6 +61,8 @@ type Server struct {
 	mu      sync.Mutex
 	ended   bool
 	clients map[*guard]struct{}
+
+	programs programs
 }
 
 const (
@@ -87,6 +91,8 @@ func New(c Config) (*Server, error) {
 	}
 	s.register("Diag", service{s}.methods())
 	s.register("Logs", logs{s}.methods())
+	s.programs = newPrograms(s)
+	s.register("Programs", s.programs.methods())
 	return s, nil
 }
 

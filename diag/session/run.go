@@ -23,6 +23,7 @@ type session struct {
 
 	mu    sync.Mutex
 	input *os.File // nil once it has ended
+	taken uint64   // bytes of it
 	ended bool     // the program has, and its number may become that of another one
 }
 
@@ -115,21 +116,29 @@ func (s *session) close() {
 	}
 }
 
-// write gives bytes to the program.
-func (s *session) write(data []byte, end bool) (taken int, ended bool, err error) {
+// write gives bytes to the program: see Table.Input.
+func (s *session) write(offset uint64, data []byte, end bool) (taken uint64, ended bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.input == nil || s.ended {
-		return 0, false, ErrInput
+	if offset > s.taken {
+		return 0, false, fmt.Errorf("%w: bytes %d to %d are missing", ErrInput, s.taken, offset)
 	}
-	taken, err = writeSome(s.input, data)
-	if err == nil && end && taken == len(data) {
+	data = data[min(s.taken-offset, uint64(len(data))):]
+	switch {
+	case s.input == nil && len(data) == 0 && end:
+		return s.taken, true, nil // once more
+	case s.input == nil || s.ended:
+		return 0, false, fmt.Errorf("%w: it has ended", ErrInput)
+	}
+	n, err := writeSome(s.input, data)
+	s.taken += uint64(n)
+	if err == nil && end && n == len(data) {
 		ended, err = s.endInput()
 	}
 	if err != nil {
-		return taken, false, fmt.Errorf("%w: %w", ErrInput, err)
+		return 0, false, fmt.Errorf("%w: %w", ErrInput, err)
 	}
-	return taken, ended, nil
+	return s.taken, ended, nil
 }
 
 // endInput lets the program know that no more input comes.

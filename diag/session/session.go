@@ -198,15 +198,17 @@ func (t *Table) Running() int {
 	return t.running
 }
 
-// Input gives bytes to a program and returns how many it had room for; the others are to
-// come again. With end there is no more after them, which a terminal says with Ctrl-D:
-// ended tells whether that, too, was taken. Errors: ErrSession, ErrInput.
-func (t *Table) Input(id uint64, data []byte, end bool) (taken int, ended bool, err error) {
+// Input gives bytes to a program, as far as it has room for them. offset is where they
+// begin in all that it was given: what it has is not given again, so that a request may
+// come twice. With end there is no more after them, which a terminal says with Ctrl-D.
+// taken is all that the program was ever given, and ended says that the end was taken,
+// too. Errors: ErrSession, ErrInput.
+func (t *Table) Input(id, offset uint64, data []byte, end bool) (taken uint64, ended bool, err error) {
 	s, err := t.find(id)
 	if err != nil {
 		return 0, false, err
 	}
-	return s.write(data, end)
+	return s.write(offset, data, end)
 }
 
 // Resize changes the size of a program's terminal. Errors: ErrSession, ErrSize, ErrInput.

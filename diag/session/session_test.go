@@ -139,18 +139,28 @@ func TestInput(t *testing.T) {
 	var table Table
 	r := shell(t, &table, Program{Args: []string{"cat"}}).open()
 	id := r.number()
-	if n, ended, err := table.Input(id, []byte("hello\n"), false); n != 6 || ended || err != nil {
-		t.Fatal(n, ended, err)
+	for range 2 { // the second one comes to nothing
+		if n, ended, err := table.Input(id, 0, []byte("hello\n"), false); n != 6 || ended || err != nil {
+			t.Fatal(n, ended, err)
+		}
 	}
 	r.said("hello\n")
-	if n, ended, err := table.Input(id, []byte("bye\n"), true); n != 4 || !ended || err != nil {
+	if _, _, err := table.Input(id, 7, []byte("bye\n"), false); !errors.Is(err, ErrInput) {
+		t.Error(err)
+	}
+	if n, ended, err := table.Input(id, 2, []byte("llo\nbye\n"), true); n != 10 || !ended || err != nil {
 		t.Fatal(n, ended, err)
+	}
+	switch n, ended, err := table.Input(id, 6, []byte("bye\n"), true); { // it may have ended
+	case errors.Is(err, ErrSession), n == 10 && ended && err == nil:
+	default:
+		t.Error(n, ended, err)
 	}
 	exit, err := r.wait()
 	if err != nil || exit != (Exit{}) || r.out[Stdout] != "hello\nbye\n" {
 		t.Errorf("%+v, %v, %v", exit, err, r.out)
 	}
-	if _, _, err := table.Input(id, nil, true); !errors.Is(err, ErrSession) {
+	if _, _, err := table.Input(id, 0, nil, true); !errors.Is(err, ErrSession) {
 		t.Error(err)
 	}
 }
@@ -162,21 +172,21 @@ func TestDeaf(t *testing.T) {
 	r := shell(t, &table, script("sleep 1000"))
 	id := r.number()
 	data := make([]byte, MaxChunk)
-	total := 0
+	var total uint64
 	for {
-		n, _, err := table.Input(id, data, false)
+		n, _, err := table.Input(id, total, data, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		total += n
-		if n < len(data) {
+		part := n-total < uint64(len(data))
+		if total = n; part {
 			break
 		}
 		if total > maxLeftover {
 			t.Fatal("it takes everything")
 		}
 	}
-	if n, ended, err := table.Input(id, data, true); n != 0 || ended || err != nil {
+	if n, ended, err := table.Input(id, total, data, true); n != total || ended || err != nil {
 		t.Error(n, ended, err)
 	}
 }
@@ -191,11 +201,11 @@ func TestTerminal(t *testing.T) {
 	if err := table.Resize(id, Size{Rows: 30, Columns: 90}); err != nil {
 		t.Error(err)
 	}
-	if n, _, err := table.Input(id, []byte("it\n"), false); n != 3 || err != nil {
+	if n, _, err := table.Input(id, 0, []byte("it\n"), false); n != 3 || err != nil {
 		t.Error(n, err)
 	}
 	r.said("got it\r\n30 90\r\n")
-	if _, ended, err := table.Input(id, nil, true); !ended || err != nil {
+	if _, ended, err := table.Input(id, 3, nil, true); !ended || err != nil {
 		t.Error(err)
 	}
 	if exit, err := r.wait(); err != nil || exit != (Exit{}) {
@@ -211,7 +221,7 @@ func TestInterrupt(t *testing.T) {
 	r := shell(t, &table, p).open()
 	id := r.number()
 	r.said("ready")
-	if _, _, err := table.Input(id, []byte{3}, false); err != nil {
+	if _, _, err := table.Input(id, 0, []byte{3}, false); err != nil {
 		t.Error(err)
 	}
 	if exit, err := r.wait(); err != nil || exit.Signal != "SIGINT" {
@@ -308,7 +318,7 @@ func TestSilent(t *testing.T) {
 	var table Table
 	r := shell(t, &table, script("exec >&- 2>&-; read x; exit 5")).open()
 	id := r.number()
-	if _, _, err := table.Input(id, []byte("\n"), false); err != nil {
+	if _, _, err := table.Input(id, 0, []byte("\n"), false); err != nil {
 		t.Error(err)
 	}
 	if exit, err := r.wait(); err != nil || exit.Code != 5 {
