@@ -29,7 +29,7 @@ func (k *keel) diagnose(ctx context.Context) {
 	}
 	s, err := server.New(server.Config{
 		Root: root, Confidential: confidential, Debug: k.env.Policy.Name == config.Debug().Name,
-		Attest: attest, Logs: root.logs, Control: control, Log: k.env.Log,
+		Attest: attest, Logs: root.logs, Control: control, Programs: k.programs(), Log: k.env.Log,
 	})
 	if err != nil {
 		k.env.Log.Error("there are no diagnostics", inspect.PublicAttr("error", err))

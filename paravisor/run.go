@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"keel/boot/handoff"
+	"keel/diag/console"
 	"keel/diag/inspect"
 	"keel/hcl"
 	"keel/paravisor/config"
@@ -128,10 +129,11 @@ type keel struct {
 	config  *config.Config
 	machine *machine
 	payload *payload
-	tee     hcl.Attester // nil without isolation
-	gate    *hcl.Gate    // to the host, nil without strict mode
 	logs    logs
 	gc      collector
+	tee     hcl.Attester     // nil without isolation
+	gate    *hcl.Gate        // to the host, nil without strict mode
+	ports   [2]*console.Port // what diagnostics see of COM1 and COM2; nil: nothing
 
 	changing atomic.Bool // a disk is being added or removed
 	ending   atomic.Bool // the VM was asked to end, whatever the guest does
@@ -239,18 +241,19 @@ func (k *keel) live(ctx context.Context) (vtl.End, error) {
 	defer cancel()
 	go k.control.serve(ctx, k.env.Control, k.command)
 	go k.watch(ctx)
+	k.followConsoles()
 	k.diagnose(ctx)
 	if t := k.machine.tpm; t != nil && t.reports != nil {
 		go t.reports.run(ctx)
 	}
 	defer time.AfterFunc(unusedPatience, k.machine.disks.warn).Stop()
-	console := consoleFor(k.config.Console, k.env.Console)
+	terminal := consoleFor(k.config.Console, k.env.Console)
 	go func() {
-		if err := k.machine.com1.Run(ctx, console, console); err != nil {
+		if err := k.machine.com1.Run(ctx, follow(k.ports[0], terminal), terminal); err != nil {
 			k.env.Log.Error("the guest's console is lost", inspect.PublicAttr("error", err))
 		}
 	}()
-	go func() { _ = k.machine.com2.Run(ctx, io.Discard, nil) }() // nothing is plugged in
+	go func() { _ = k.machine.com2.Run(ctx, follow(k.ports[1], io.Discard), nil) }() // nothing is plugged in
 	if err := k.machine.guest.Start(); err != nil {
 		return vtl.End{}, err
 	}

@@ -277,6 +277,18 @@ func (t *TPM) Reset(ctx context.Context) error {
 	return t.start(ctx)
 }
 
+// Restart replaces the worker by a new process, which goes on where the old one was, PCRs
+// and all, and waits its turn for that. Where the new one does not start the next command
+// tries again. Errors: ErrWorker, ErrState, ErrStore, ErrClosed, that of ctx.
+func (t *TPM) Restart(ctx context.Context) error {
+	if err := t.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer func() { <-t.turn }()
+	t.drop(nil)
+	return t.start(ctx)
+}
+
 // closeTimeout bounds how long Close waits for a worker to end by itself.
 const closeTimeout = time.Second
 

@@ -39,6 +39,31 @@ var rules = map[string]access{
 	"Control/Shutdown":  {rule: "guest-state", release: true},
 	"Control/ExitTrace": {rule: "guest-exits", release: true},
 	"Control/GuestDump": {rule: "guest-memory", release: true},
+
+	// Who runs programs in VTL2, or reads its files, reads the guest's memory, and the keys
+	// of its TPM.
+	"Programs/Exec":     {rule: "debug-programs"},
+	"Programs/Input":    {rule: "debug-programs"},
+	"Programs/Resize":   {rule: "debug-programs"},
+	"Programs/Signal":   {rule: "debug-programs"},
+	"Programs/ReadFile": {rule: "debug-files"},
+	// A profile of any kind has addresses and names of Keel's code, which the host knows
+	// from the image, and how often that code ran, waited or asked for memory: no value of
+	// a variable, and no label (diag/profile). How often code runs tells something of what
+	// the guest does, as the counts of exits do that are private; but the host, which
+	// schedules the VPs and backs the pages of the code, sees which of them run, when, and
+	// far more exactly than a hundred samples a second tell.
+	"Programs/Profile": {rule: "code-profiles", confidential: true, release: true},
+	// A trace orders single events to the nanosecond, with numbers of processes and what
+	// programs say in it: a guest's timing to a precision that no host sees of one
+	// goroutine.
+	"Programs/Trace": {rule: "execution-trace", release: true},
+	// What Keel holds of the guest in its memory: data under way, registers, the TPM's state.
+	"Programs/CoreDump": {rule: "memory-dumps", release: true},
+	"Programs/Restart":  {rule: "worker-restart", release: true},
+	// What a guest says on its console, and what is typed there, passwords for one.
+	"Programs/Console":      {rule: "console-output", release: true},
+	"Programs/ConsoleInput": {rule: "console-input", release: true},
 }
 
 // check refuses a method that the policy does not allow, by the name of the rule.

@@ -39,7 +39,9 @@ type Config struct {
 	Logs   LogsConfig
 	// Control acts on the guest. It may be nil where the guest is confidential.
 	Control Control
-	Log     *slog.Logger // nil for none
+	// Programs is what the service Programs reaches.
+	Programs Programs
+	Log      *slog.Logger // nil for none
 }
 
 // times are how long clients and answers may take.
@@ -65,6 +67,8 @@ type Server struct {
 	mu      sync.Mutex
 	ended   bool
 	clients map[*guard]struct{}
+
+	programs programs
 }
 
 const (
@@ -97,6 +101,8 @@ func New(c Config) (*Server, error) {
 	s.register("Diag", service{s}.methods())
 	s.register("Logs", logs{s}.methods())
 	s.register("Control", control{s}.methods())
+	s.programs = newPrograms(s)
+	s.register("Programs", s.programs.methods())
 	return s, nil
 }
 

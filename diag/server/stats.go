@@ -57,4 +57,19 @@ func (s *Server) Inspect(f *inspect.Fields) {
 	count("refused", n.Refused, "requests that were refused or failed")
 	count("denied", n.Denied, "requests that the policy does not allow")
 	count("busy", n.Busy, "requests that did not get their turn in time, and streams for which there was no room")
+	f.Node("programs", s.programs, "programs and consoles that clients use")
+}
+
+// Inspect writes the figures of the service Programs.
+func (s programs) Inspect(f *inspect.Fields) {
+	f.Uint("running", inspect.Public, inspect.Count, uint64(s.sessions.Running()), "programs that run for clients")
+	readers, lost := 0, uint64(0)
+	for _, c := range s.config.Programs.Consoles {
+		if c.Output != nil {
+			now, n := c.Output.Readers()
+			readers, lost = readers+now, lost+n
+		}
+	}
+	f.Uint("console_readers", inspect.Public, inspect.Count, uint64(readers), "clients who follow a serial port of the guest")
+	f.Uint("console_lost", inspect.Public, inspect.Bytes, lost, "bytes of serial ports that slow clients lost")
 }

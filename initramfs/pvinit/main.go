@@ -39,7 +39,7 @@ func Main() {
 
 // start runs the paravisor from its first to its last moment.
 func start() {
-	for _, c := range namespace {
+	for _, c := range slices.Concat(namespace, terminals()) {
 		if err := c.Create(); err != nil {
 			slog.Error("cannot prepare the root file system", "step", c.String(), "error", err)
 		}
@@ -77,6 +77,17 @@ var namespace = []libinit.Creator{
 	libinit.Mount{Source: "proc", Target: "/proc", FSType: "proc", Flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV},
 	libinit.Mount{Source: "sysfs", Target: "/sys", FSType: "sysfs", Flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV},
 	libinit.Mount{Source: "tmpfs", Target: "/tmp", FSType: "tmpfs", Flags: unix.MS_NOSUID | unix.MS_NODEV, Opts: "size=1m"},
+}
+
+// terminals is where programs get terminals from, in images that have a shell to use one.
+func terminals() []libinit.Creator {
+	if _, err := os.Stat(shellPath); err != nil {
+		return nil
+	}
+	return []libinit.Creator{
+		libinit.Dir{Name: "/dev/pts", Mode: 0o755},
+		libinit.Mount{Source: "devpts", Target: "/dev/pts", FSType: "devpts", Flags: unix.MS_NOSUID | unix.MS_NOEXEC},
+	}
 }
 
 // hasParam reports whether the kernel command line holds the parameter.

@@ -99,18 +99,25 @@ func (u *UART) feedFrom(ctx context.Context, r io.Reader) {
 	}
 }
 
+// Type queues as much input as there is room for, beside what comes from Run's reader, and
+// returns how much that was. It never waits.
+func (u *UART) Type(p []byte) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := 0
+	for n < len(p) && u.pending.push(rxChar{data: p[n]}) {
+		n++
+	}
+	u.refill()
+	u.update()
+	return n
+}
+
 // feed queues input, waiting for the guest while the queue is full. It reports
 // false when ctx ended first.
 func (u *UART) feed(ctx context.Context, p []byte) bool {
 	for {
-		u.mu.Lock()
-		for len(p) > 0 && u.pending.push(rxChar{data: p[0]}) {
-			p = p[1:]
-		}
-		u.refill()
-		u.update()
-		u.mu.Unlock()
-		if len(p) == 0 {
+		if p = p[u.Type(p):]; len(p) == 0 {
 			return true
 		}
 		select {

@@ -175,3 +175,44 @@ func TestInputEndsWithContext(t *testing.T) {
 		t.Error("more input accepted than there is room for")
 	}
 }
+
+// TestType: what is typed from elsewhere takes its place beside other input, waits for
+// nobody, and is never lost half.
+func TestType(t *testing.T) {
+	u := New(irq.Unconnected, irq.NewSystemClock())
+	if n := u.Type(make([]byte, inputCapacity+1)); n != inputCapacity {
+		t.Fatalf("%d of %d characters without a guest that takes them", n, inputCapacity)
+	}
+	if n := u.Type([]byte("x")); n != 0 {
+		t.Errorf("%d where there is no room", n)
+	}
+	u.WritePIO(regMCR, 1, mcrRTS)
+	for i := range inputCapacity {
+		if u.ReadPIO(regLSR, 1)&lsrDataReady == 0 || u.ReadPIO(regData, 1) != 0 {
+			t.Fatalf("character %d is not there", i)
+		}
+	}
+	r, w := io.Pipe()
+	run(t, u, io.Discard, r)
+	const each = 5000
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		io.WriteString(w, strings.Repeat("a", each))
+	})
+	wg.Go(func() {
+		for left := strings.Repeat("b", each); left != ""; {
+			left = left[u.Type([]byte(left)):]
+		}
+	})
+	var got strings.Builder
+	for deadline := time.Now().Add(patience); got.Len() < 2*each && time.Now().Before(deadline); {
+		if u.ReadPIO(regLSR, 1)&lsrDataReady != 0 {
+			got.WriteByte(byte(u.ReadPIO(regData, 1)))
+		}
+	}
+	if a, b := strings.Count(got.String(), "a"), strings.Count(got.String(), "b"); a != each || b != each {
+		t.Errorf("%d and %d characters, want %d of each", a, b, each)
+	}
+	wg.Wait()
+	w.Close()
+}
