@@ -67,9 +67,11 @@ var rooms = []room{
 		rank: 5, packages: []string{"vtpm/vtpmtest", "vtpm/vtpmtest/swtpm", "vtpm/front/fronttest", "vtpm/identity/identitytest"},
 		imports: []string{"vtpm", "vtpm/*", "vtpm/vtpmtest/*", "vtl/irq", "paravisor/worker"}, narrow: true,
 	},
-	{rank: 5, packages: []string{"translate/nvme"}, imports: []string{"translate/blk", "hcl/pci"}, narrow: true},
+	{rank: 1, packages: []string{"translate/meter"}, narrow: true},
+	{rank: 1, packages: []string{"translate/tap"}, imports: []string{"translate/blk"}, narrow: true},
+	{rank: 5, packages: []string{"translate/nvme"}, imports: []string{"translate/blk", "translate/meter", "translate/tap", "hcl/pci"}, narrow: true},
 	{rank: 5, packages: []string{"translate/nvme/nvmetest"}, imports: []string{"translate/nvme", "translate/blk", "hcl/pci", "hcl/sys"}, narrow: true},
-	{rank: 5, packages: []string{"translate/scsi"}, imports: []string{"translate/blk"}, narrow: true},
+	{rank: 5, packages: []string{"translate/scsi"}, imports: []string{"translate/blk", "translate/meter", "translate/tap"}, narrow: true},
 	{
 		rank: 5, packages: []string{"translate/vmbus", "translate/storvsp", "translate/virtio", "translate/virtioscsi"},
 		imports: []string{"translate/*", "vtl/bus", "vtl/irq", "vtl/guestmem", "vtl/hv", "vtl/pci"},
