@@ -61,8 +61,12 @@ func (t *tree) Inspect(f *inspect.Fields) {
 	f.Uint("resets", inspect.Public, inspect.Count, resets, "times that the guest was reset")
 	f.Uint("vps", inspect.Public, inspect.Count, uint64(k.config.VPs), "virtual processors of the guest")
 	f.Node("memory", memoryUse{k}, "who has the VM's memory")
+	f.Node("process", process{}, "the paravisor's own process")
 	f.Node("exits", exits{k.machine}, "guest exits by kind")
 	f.Node("refused", refusedCounts{k.machine}, "what guest and host asked in vain, by reason")
+	if k.machine.disks.controllers != nil {
+		f.Node("disks", k.machine.disks, "the guest's disks")
+	}
 	k.machine.Inspect(f)
 	f.Node("diag", t.service, "the diagnostics service")
 }
