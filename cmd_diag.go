@@ -26,6 +26,7 @@ func diagCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(listCommand("ls"), inspectCommand())
+	cmd.AddCommand(captureCommand())
 	return cmd
 }
 

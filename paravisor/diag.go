@@ -25,6 +25,7 @@ func (k *keel) diagnose(ctx context.Context) {
 	s, err := server.New(server.Config{
 		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Debug: k.env.Policy.Name == config.Debug().Name,
 		Attest: attest, Log: k.env.Log,
+		Capture: k.captures(),
 	})
 	if err != nil {
 		k.env.Log.Error("there are no diagnostics", "error", err)

@@ -2,18 +2,12 @@ package paravisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"keel/diag/capture"
+	"keel/diag/server"
 	"keel/translate/tap"
-)
-
-// Errors of captures.
-var (
-	errNoSuchDisk = errors.New("the guest has no such disk")
-	errCapturing  = errors.New("another capture is under way")
 )
 
 // Times of a capture: how long records wait for the client, and how long it waits for the
@@ -25,6 +19,14 @@ const (
 
 // capturePiece is how many bytes of a capture are sent at once, but for the last block.
 const capturePiece = 32 << 10
+
+// captures returns what makes captures, nil where the guest has no disks.
+func (k *keel) captures() server.Capture {
+	if k.machine.disks.controllers == nil {
+		return nil
+	}
+	return k.machine.disks.capture
+}
 
 // captureSource is a part of the I/O path that can be captured.
 type captureSource struct {
@@ -59,18 +61,15 @@ func (d *disks) captureSources(disk string) (all []captureSource, err error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("%w: %q", errNoSuchDisk, disk)
+		return nil, fmt.Errorf("%w: %q", server.ErrNoDisk, disk)
 	}
 	return all, nil
 }
 
-// capture sends a capture of what crosses a disk, or all disks that there are now if it
-// has no name, in pieces until ctx ends, which is no error: whole blocks of a pcapng file,
-// and how many records there were and were lost so far. Commands come with the first data
-// bytes of what they move. A send that is slow makes it lose records.
-func (d *disks) capture(ctx context.Context, disk string, data int, send func(piece []byte, n tap.Count) error) error {
+// capture is a server.Capture. A send that is slow makes it lose records.
+func (d *disks) capture(ctx context.Context, disk string, data int, send func(server.Piece) error) error {
 	if !d.capturing.CompareAndSwap(false, true) {
-		return errCapturing
+		return server.ErrCapturing
 	}
 	defer d.capturing.Store(false)
 	sources, err := d.captureSources(disk)
@@ -125,24 +124,23 @@ func (d *disks) capture(ctx context.Context, disk string, data int, send func(pi
 
 // pieces sends what is written to it, never less than what one call writes.
 type pieces struct {
-	send func(piece []byte, n tap.Count) error
-	n    tap.Count
-	buf  []byte
+	send func(server.Piece) error
+	next server.Piece
 }
 
 // count sets what is sent along: the sum of the sources' counts.
 func (p *pieces) count(all []tap.Count) {
-	p.n = tap.Count{}
+	p.next.Records, p.next.Lost = 0, 0
 	for _, c := range all {
-		p.n.Seen += c.Seen
-		p.n.Lost += c.Lost
+		p.next.Records += c.Seen
+		p.next.Lost += c.Lost
 	}
 }
 
 // Write keeps a block, and sends what there is when it is enough.
 func (p *pieces) Write(b []byte) (int, error) {
-	p.buf = append(p.buf, b...)
-	if len(p.buf) < capturePiece {
+	p.next.PCAPNG = append(p.next.PCAPNG, b...)
+	if len(p.next.PCAPNG) < capturePiece {
 		return len(b), nil
 	}
 	return len(b), p.flush()
@@ -150,10 +148,10 @@ func (p *pieces) Write(b []byte) (int, error) {
 
 // flush sends what there is.
 func (p *pieces) flush() error {
-	if len(p.buf) == 0 {
+	if len(p.next.PCAPNG) == 0 {
 		return nil
 	}
-	err := p.send(p.buf, p.n)
-	p.buf = p.buf[:0]
+	err := p.send(p.next)
+	p.next.PCAPNG = p.next.PCAPNG[:0]
 	return err
 }

@@ -26,6 +26,8 @@ var rules = map[string]access{
 	"Diag/Attest":  {rule: "evidence", confidential: true, release: true},
 
 	"Logs/Watch": {rule: "public-fields", confidential: true, release: true},
+
+	"Capture/PacketCapture": {rule: "storage", release: true},
 }
 
 // check refuses a method that the policy does not allow, by the name of the rule.

@@ -35,6 +35,8 @@ type Config struct {
 	// Attest returns evidence for a nonce in the form of claims.Evidence.Marshal. It is
 	// nil where the guest is not confidential. It gives up when its context ends.
 	Attest func(ctx context.Context, nonce []byte) ([]byte, error)
+	// Capture is nil where the guest has no disks.
+	Capture Capture
 	Log    *slog.Logger // nil for none
 }
 
@@ -87,6 +89,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.register("Diag", service{s}.methods())
 	s.register("Logs", logs{s}.methods())
+	s.register("Capture", captures{s}.methods())
 	return s, nil
 }
 

@@ -91,6 +91,8 @@ var rooms = []room{
 	{rank: 0, packages: []string{"diag/attest/claims"}},
 	{rank: 6, packages: []string{"paravisor/keyrelease"}, imports: []string{"diag/attest/claims"}, narrow: true},
 	{rank: 6, packages: []string{"diag/keyserver"}, imports: []string{"diag/attest", "diag/attest/claims", "paravisor/keyrelease"}, narrow: true},
+	{rank: 0, packages: []string{"diag/pcapng"}},
+	{rank: 6, packages: []string{"diag/capture"}, imports: []string{"diag/pcapng", "translate/tap", "translate/meter"}, narrow: true},
 	{rank: 6, packages: []string{"diag/attest"}, imports: []string{"diag/*", "diag/attest/claims"}, narrow: true},
 	{rank: 6, packages: []string{"diag/diagpb", "diag/frame", "diag/vsock", "diag/server", "diag/client"}, imports: []string{"diag/*"}},
 	{rank: 7, packages: []string{"initramfs/pvinit"}, imports: []string{"hcl/sys"}, narrow: true},
