@@ -104,13 +104,14 @@ func (d *disks) capture(ctx context.Context, disk string, data int, send func(se
 		case <-ring.Ready():
 		case <-ticker.C:
 		}
+		ended := ctx.Err() != nil // what comes before the end is in the batch
 		ring.Take(&batch)
 		out.count(batch.Counts)
 		if err := w.Write(&batch); err != nil {
 			return err
 		}
 		now := time.Now()
-		if ended := ctx.Err() != nil; ended || now.Sub(told) >= captureStatistics {
+		if ended || now.Sub(told) >= captureStatistics {
 			told = now
 			if err := w.Statistics(batch.Counts, now); err != nil {
 				return err

@@ -37,7 +37,7 @@ type Config struct {
 	Attest func(ctx context.Context, nonce []byte) ([]byte, error)
 	// Capture is nil where the guest has no disks.
 	Capture Capture
-	Log    *slog.Logger // nil for none
+	Log     *slog.Logger // nil for none
 }
 
 // times are how long clients and answers may take.
