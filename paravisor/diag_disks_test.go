@@ -208,7 +208,7 @@ func TestCaptureOfASlowClient(t *testing.T) {
 		f.take(t, p)
 		return nil
 	})
-	const commands = 2000
+	const commands = 800
 	for range commands {
 		r.scsi(t, 0, read16K, 16384)
 	}
