@@ -74,3 +74,15 @@ func TestMeasuringAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// BenchmarkCommand is all that measuring a command costs.
+func BenchmarkCommand(b *testing.B) {
+	var g meter.Gauge
+	var h meter.Histogram
+	for b.Loop() {
+		since := meter.Now()
+		g.Up()
+		g.Down()
+		h.Add(meter.Now() - since)
+	}
+}
