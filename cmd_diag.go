@@ -27,6 +27,7 @@ func diagCommand() *cobra.Command {
 	}
 	cmd.AddCommand(listCommand("ls"), inspectCommand())
 	cmd.AddCommand(controlCommands()...)
+	cmd.AddCommand(captureCommand())
 	return cmd
 }
 

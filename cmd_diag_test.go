@@ -51,12 +51,18 @@ func (part) Inspect(f *inspect.Fields) {
 // diagVM serves diagnostics behind a hybrid socket and returns its path.
 func diagVM(t *testing.T, confidential bool) string {
 	t.Helper()
+	return serveDiag(t, server.Config{Root: tree{}, Confidential: confidential})
+}
+
+// serveDiag serves a configuration behind a hybrid socket and returns its path.
+func serveDiag(t *testing.T, config server.Config) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "vsock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.New(server.Config{Root: tree{}, Confidential: confidential})
+	s, err := server.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

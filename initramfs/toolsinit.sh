@@ -9,7 +9,7 @@
 # Files that are there already stay: Debian's tools, where the initrd has them.
 /bin/busybox --install -s 2>/dev/null
 # Debian's tools are in /sbin and /bin, before applets of the same name elsewhere.
-export PATH=/sbin:/bin:/usr/sbin:/usr/bin HOME=/ TERM=vt100 ENV=/etc/shell LC_ALL=C
+export PATH=/sbin:/bin:/usr/sbin:/usr/bin HOME=/ TERM=vt100 ENV=/etc/shell PS1='keel-guest:\w# ' LC_ALL=C
 
 say() { echo "KEEL-GUEST $*"; }
 pass() { say result PASS "$@"; }

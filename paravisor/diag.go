@@ -29,7 +29,7 @@ func (k *keel) diagnose(ctx context.Context) {
 	}
 	s, err := server.New(server.Config{
 		Root: root, Confidential: confidential, Debug: k.env.Policy.Name == config.Debug().Name,
-		Attest: attest, Logs: root.logs, Control: control, Programs: k.programs(), Log: k.env.Log,
+		Attest: attest, Logs: root.logs, Control: control, Programs: k.programs(), Capture: k.captures(), Log: k.env.Log,
 	})
 	if err != nil {
 		k.env.Log.Error("there are no diagnostics", inspect.PublicAttr("error", err))
@@ -71,6 +71,10 @@ func (t *tree) Inspect(f *inspect.Fields) {
 	f.Node("memory", memoryUse{k}, "who has the VM's memory")
 	f.Each("exits", "kind", exits{k.machine}, "guest exits by kind")
 	f.Each("refused", "reason", refusedCounts{k.machine}, "what guest and host asked in vain, by reason")
+	f.Node("process", process{}, "the paravisor's own process")
+	if k.machine.disks.controllers != nil {
+		f.Node("disks", k.machine.disks, "the guest's disks")
+	}
 	k.machine.Inspect(f)
 	f.Node("settings", t.logs.Settings, "how Keel is set; keel diag update changes it")
 	f.Node("log", t.logs.Journal, "the paravisor's log")

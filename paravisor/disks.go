@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"keel/boot/handoff"
@@ -26,6 +27,7 @@ type disks struct {
 	targets     [config.Fronts]*scsi.Controller // nil for a front that is not there
 	counts      []func(refusals)                // what each front has refused
 	log         *slog.Logger
+	capturing   atomic.Bool // a capture is under way
 
 	mu    sync.Mutex
 	units []*unit

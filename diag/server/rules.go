@@ -64,6 +64,8 @@ var rules = map[string]access{
 	// What a guest says on its console, and what is typed there, passwords for one.
 	"Programs/Console":      {rule: "console-output", release: true},
 	"Programs/ConsoleInput": {rule: "console-input", release: true},
+
+	"Capture/PacketCapture": {rule: "storage", release: true},
 }
 
 // check refuses a method that the policy does not allow, by the name of the rule.

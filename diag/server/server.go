@@ -41,7 +41,9 @@ type Config struct {
 	Control Control
 	// Programs is what the service Programs reaches.
 	Programs Programs
-	Log      *slog.Logger // nil for none
+	// Capture is nil where the guest has no disks.
+	Capture Capture
+	Log     *slog.Logger // nil for none
 }
 
 // times are how long clients and answers may take.
@@ -103,6 +105,7 @@ func New(c Config) (*Server, error) {
 	s.register("Control", control{s}.methods())
 	s.programs = newPrograms(s)
 	s.register("Programs", s.programs.methods())
+	s.register("Capture", captures{s}.methods())
 	return s, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"keel/initramfs"
@@ -28,6 +29,8 @@ var tool *harness.Tool
 var payload struct {
 	program string // initrd with the guest test program
 	shell   string // initrd with busybox
+	disks   string // initrd with busybox, and modules for disks of 6.1
+	modules string // these, as keel.modules= names them
 	kernels map[string]string
 }
 
@@ -56,5 +59,18 @@ func prepare(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.WriteFile(payload.program, program, 0o600), os.WriteFile(payload.shell, shell, 0o600))
+	payload.disks = filepath.Join(dir, "disks.cpio")
+	modules, err := kernelcfg.GuestModules(ctx, "6.1", "virtio_pci", "virtio_scsi", "sd_mod")
+	if err != nil {
+		return err
+	}
+	tools := initramfs.Tools{Busybox: busybox}
+	var names []string
+	for _, m := range modules {
+		names, tools.Modules = append(names, m.Name), append(tools.Modules, m.Path)
+	}
+	payload.modules = strings.Join(names, ",")
+	return errors.Join(
+		os.WriteFile(payload.program, program, 0o600), os.WriteFile(payload.shell, shell, 0o600), harness.WriteInitrd(payload.disks, tools),
+	)
 }

@@ -43,6 +43,7 @@ const (
 	ScriptAbsent     = "absent" // no disk at all
 	ScriptDurable    = "durable"
 	ScriptSG         = "sg" // what the disk says of itself
+	ScriptLoad       = "load"
 )
 
 //go:embed scripts/*

@@ -102,6 +102,9 @@ func (e *entry) blocks(lba uint64, count uint32, flags uint32) {
 	e.dword(12, count-1|flags)
 }
 
+// count returns how many blocks the command moves.
+func (e *entry) count() uint64 { return uint64(binary.LittleEndian.Uint16(e[4*12:])) + 1 }
+
 // descriptor writes a descriptor of a scatter gather list (NVMe §4.4).
 func descriptor(to []byte, address uint64, length uint32, kind byte) {
 	binary.LittleEndian.PutUint64(to, address)

@@ -30,6 +30,7 @@ import (
 
 	"keel/hcl/pci"
 	"keel/translate/blk"
+	"keel/translate/tap"
 )
 
 // Errors of Open. What fails wraps one of them and adds its cause.
@@ -169,6 +170,7 @@ type Controller struct {
 	running  sync.WaitGroup // watchdog and scanner
 	waiting  sync.WaitGroup // for interrupts
 	credit   credit
+	tap      atomic.Pointer[tap.Tap] // nil while nobody captures
 
 	scanning sync.Mutex // held while namespaces are identified; taken before mu
 

@@ -3,10 +3,10 @@ package nvme
 import (
 	"math/bits"
 	"sync"
-	"sync/atomic"
 
 	"keel/hcl/pci"
 	"keel/translate/blk"
+	"keel/translate/meter"
 )
 
 // queue is an I/O queue pair.
@@ -34,7 +34,7 @@ type queue struct {
 	bogus       int   // completions that were wrong since the last reset
 	fail        error // with which requests end, nil as long as there is hope
 	// issued mirrors how many commands are under way, for those without the lock.
-	issued atomic.Int32
+	issued meter.Gauge
 }
 
 // reaped is a command that completed.
@@ -95,6 +95,9 @@ func (q *queue) submit(l *lane, r *blk.Request) {
 	l.push(r)
 	q.activate(l)
 	ended := q.pump()
+	if q.live && q.first != nil {
+		q.count.full.Add(1)
+	}
 	q.mu.Unlock()
 	end(&ended)
 }
@@ -183,11 +186,15 @@ func (q *queue) issueNext(l *lane) {
 func (q *queue) issue(number int) {
 	s := &q.slots[number]
 	if s.state != slotIssued {
-		q.issued.Add(1)
+		q.issued.Up()
 	}
 	s.state, s.late, s.aborts, s.abortAt = slotIssued, false, 0, 0
-	s.expire = q.c.tick.Load() + q.c.patience
+	s.expire, s.since = q.c.tick.Load()+q.c.patience, meter.Now()
 	q.ids.renew(s, number)
+	s.tap = q.c.tap.Load()
+	if s.tap != nil {
+		q.captureStart(s)
+	}
 	q.ring.push(&s.command)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"keel/hcl/pci"
 	"keel/translate/blk"
+	"keel/translate/meter"
 )
 
 // maxReplays is how often a command is tried again that took too long, or that was
@@ -45,6 +46,7 @@ func (q *queue) reap() int {
 
 // collect fills the batch with commands that completed. It rings each doorbell once.
 func (q *queue) collect() (n, seen int) {
+	var now time.Duration // of the whole batch
 	for q.live && n < len(q.batch) && seen < q.ring.size {
 		e, ok := q.ring.pop()
 		if !ok {
@@ -62,7 +64,14 @@ func (q *queue) collect() (n, seen int) {
 			q.wrong("completions of no command")
 			continue
 		}
-		q.issued.Add(-1)
+		if now == 0 {
+			now = meter.Now()
+		}
+		q.issued.Down()
+		q.count.latency.Add(now - q.slots[number].since)
+		if q.slots[number].tap != nil {
+			q.captureEnd(&q.slots[number], &e, now)
+		}
 		if again, err := q.judge(number, e.status); !again {
 			q.slots[number].state = slotReaped
 			q.batch[n] = reaped{uint16(number), err}
@@ -90,7 +99,7 @@ func (q *queue) wrong(what string) {
 func (q *queue) judge(number int, st status) (again bool, err error) {
 	s := &q.slots[number]
 	if st.code() == 0 {
-		q.count.good.Add(1)
+		q.count.completed(&s.command, s.n.blockSize)
 		return false, nil
 	}
 	q.count.errors.Add(1)
@@ -154,7 +163,7 @@ func (q *queue) settle(pick func(s *slot) error) {
 			}
 			if err := pick(s); err != nil {
 				if s.state == slotIssued {
-					q.issued.Add(-1)
+					q.issued.Down()
 				}
 				s.state = slotReaped
 				q.batch[n] = reaped{uint16(i), err}
@@ -256,7 +265,7 @@ const spinYield = 32
 // spin waits a little for the next completion and tells whether it came.
 func (q *queue) spin() bool {
 	p := &q.polls
-	if q.c.config.Poll <= 0 || q.issued.Load() > pollDepth {
+	if q.c.config.Poll <= 0 || q.issued.Now() > pollDepth {
 		return false
 	}
 	if p.skip > 0 {

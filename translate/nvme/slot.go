@@ -2,8 +2,10 @@ package nvme
 
 import (
 	"math/bits"
+	"time"
 
 	"keel/translate/blk"
+	"keel/translate/tap"
 )
 
 // slotState is where a command is.
@@ -25,6 +27,8 @@ type slot struct {
 	state      slotState
 	generation uint16 // tells apart commands of one slot
 
+	since            time.Duration // when it was issued (meter.Now)
+	tap              *tap.Tap      // who captured it and wants to see its completion, or nil
 	retries, replays int
 	expire           uint64 // tick at which patience ends, or a delay
 	late             bool   // patience has ended once

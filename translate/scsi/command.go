@@ -2,8 +2,11 @@ package scsi
 
 import (
 	"sync/atomic"
+	"time"
 
 	"keel/translate/blk"
+	"keel/translate/meter"
+	"keel/translate/tap"
 )
 
 // CDBSize is the longest command descriptor block that is understood. Front ends
@@ -53,6 +56,9 @@ type Command struct {
 	inLen uint64 // bytes
 	out   uint64 // bytes
 	moved uint64
+	since time.Duration // when it was submitted
+	tap   *tap.Tap      // who captured it and wants to see its end, or nil
+	tag   uint32        // by which the tap knows it
 
 	// Where it stands. step prepares the next request, or ends the command and
 	// says false; stage counts its calls.
@@ -96,6 +102,11 @@ func (c *Command) begin(ctl *Controller) {
 	c.listed, c.ended = false, false
 	c.stop.Store(uint32(Completed))
 	c.running.Store(false)
+	c.since = meter.Now()
+	c.u.figures.depth.Up()
+	if t := c.u.tap.Load(); t != nil {
+		c.captureStart(t)
+	}
 }
 
 // launch starts work that ends later. From now on the command can be aborted. It
@@ -169,7 +180,9 @@ func (c *Command) good() {
 
 // fail ends a command with CHECK CONDITION.
 func (c *Command) fail(s sense) {
-	c.ctl.counters.count(s)
+	if c.ctl.counters.count(s) {
+		c.u.figures.errors.Add(1)
+	}
 	c.Status, c.moved = StatusCheckCondition, 0
 	c.SenseLen = s.encode(c.Sense[:], c.u.descriptorSense())
 	c.finish()
@@ -205,6 +218,11 @@ func (c *Command) deliver() {
 	u, ctl, buf, waiters := c.u, c.ctl, c.buf, c.waiters
 	c.buf, c.waiters = nil, nil
 	c.Residual = c.inLen + c.out - min(c.moved, c.inLen+c.out)
+	now := meter.Now()
+	u.figures.count(c, c.moved, now-c.since)
+	if c.tap != nil {
+		c.captureEnd(now)
+	}
 	c.Done(c)
 	// The command may be another one by now.
 	if buf != nil {

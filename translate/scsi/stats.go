@@ -19,8 +19,9 @@ type counters struct {
 	illegal, protected, errors, notReady, attentions, conflicts, overruns, aborted, busy atomic.Uint64
 }
 
-// count counts a CHECK CONDITION.
-func (c *counters) count(s sense) {
+// count counts a CHECK CONDITION and tells whether it is an error of the medium or the
+// device.
+func (c *counters) count(s sense) bool {
 	switch s.key {
 	case keyIllegalRequest:
 		c.illegal.Add(1)
@@ -32,7 +33,9 @@ func (c *counters) count(s sense) {
 		c.attentions.Add(1)
 	default:
 		c.errors.Add(1)
+		return true
 	}
+	return false
 }
 
 // Stats returns the counters.

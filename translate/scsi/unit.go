@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"keel/translate/blk"
+	"keel/translate/tap"
 )
 
 // Kinds that only the controller makes. They complete those of Kind.
@@ -30,6 +31,8 @@ type unit struct {
 	tasks        taskSet
 	gate         gate
 	reservations reservations
+	figures      figures
+	tap          atomic.Pointer[tap.Tap] // nil while nobody captures
 	attentions   [MaxInitiators]atomic.Uint32
 
 	reached  atomic.Bool   // somebody has sent a command

@@ -1,0 +1,36 @@
+package paravisor
+
+import (
+	"os"
+	"runtime"
+	"runtime/metrics"
+
+	"keel/diag/inspect"
+)
+
+// process is the node of the paravisor's own process.
+type process struct{}
+
+// heapMetric and totalMetric are what the runtime says of the process's memory.
+const (
+	heapMetric  = "/memory/classes/heap/objects:bytes"
+	totalMetric = "/memory/classes/total:bytes"
+)
+
+// Inspect writes what the process holds. It tells of Keel and its clients.
+func (process) Inspect(f *inspect.Fields) {
+	f.Uint("goroutines", inspect.Public, inspect.Count, uint64(runtime.NumGoroutine()), "goroutines")
+	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
+		f.Uint("descriptors", inspect.Public, inspect.Count, uint64(max(len(open)-1, 0)), "open file descriptors")
+	}
+	samples := []metrics.Sample{{Name: heapMetric}, {Name: totalMetric}}
+	metrics.Read(samples)
+	for i, x := range []struct{ name, doc string }{
+		{"heap", "objects in the heap, dead ones included that were not collected yet"},
+		{"memory", "memory that the Go runtime has from the kernel"},
+	} {
+		if v := samples[i].Value; v.Kind() == metrics.KindUint64 {
+			f.Uint(x.name, inspect.Public, inspect.Bytes, v.Uint64(), x.doc)
+		}
+	}
+}
