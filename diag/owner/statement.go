@@ -9,6 +9,9 @@ import (
 	"fmt"
 )
 
+// Metadata is the name of the metadata of a call that has its signed statement.
+const Metadata = "keel-owner"
+
 // Sizes, in bytes.
 const (
 	NonceSize    = 32
