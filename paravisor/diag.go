@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"keel/diag/inspect"
+	"keel/diag/owner"
 	"keel/diag/server"
 	"keel/hcl/sys"
 	"keel/paravisor/config"
@@ -24,7 +25,7 @@ func (k *keel) diagnose(ctx context.Context) {
 	}
 	s, err := server.New(server.Config{
 		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Debug: k.env.Policy.Name == config.Debug().Name,
-		Attest: attest, Log: k.env.Log,
+		Attest: attest, Owner: k.env.Policy.Owner, Instance: func() owner.Instance { return k.tpmKeys().instance() }, Log: k.env.Log,
 	})
 	if err != nil {
 		k.env.Log.Error("there are no diagnostics", "error", err)

@@ -41,7 +41,7 @@ func (s *Server) instance() (i owner.Instance) {
 
 // Why a call is not the owner's. The errors of nonces and of package owner come besides.
 var (
-	errUnsigned = errors.New("the guest is confidential, and no owner has signed the call")
+	errUnsigned = errors.New("the guest is confidential, and its owner has not signed the call")
 	errTwice    = errors.New("the call has more than one signature")
 	errInstance = errors.New("the signature is for another VM")
 	errMethod   = errors.New("the signature is for another method")

@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/ttrpc"
 
 	"keel/diag/inspect"
+	"keel/diag/owner"
 )
 
 // MaxClients is how many clients are served at a time.
@@ -35,7 +36,11 @@ type Config struct {
 	// Attest returns evidence for a nonce in the form of claims.Evidence.Marshal. It is
 	// nil where the guest is not confidential. It gives up when its context ends.
 	Attest func(ctx context.Context, nonce []byte) ([]byte, error)
-	Log    *slog.Logger // nil for none
+	// Owner has the keys for which a confidential guest allows more.
+	Owner owner.Keys
+	// Instance returns what evidence calls the VM; nil for zeros.
+	Instance func() owner.Instance
+	Log      *slog.Logger // nil for none
 }
 
 // times are how long clients and answers may take.
@@ -53,6 +58,7 @@ type Server struct {
 	ttrpc  *ttrpc.Server
 	turns  chan struct{} // has an element for each request that is being answered
 	open   chan struct{} // has an element for each stream
+	nonces nonces
 	counts counters
 	warned atomic.Int32
 
@@ -87,6 +93,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.register("Diag", service{s}.methods())
 	s.register("Logs", logs{s}.methods())
+	s.register("Owner", owners{s}.methods())
 	return s, nil
 }
 
