@@ -25,7 +25,7 @@ func diagCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(listCommand("ls"), inspectCommand())
+	cmd.AddCommand(listCommand("ls"), inspectCommand(), openCommand())
 	return cmd
 }
 

@@ -12,13 +12,12 @@ import (
 	"keel/diag/owner"
 )
 
-// sealedField is the field of a message that leaves the VM when a stream is sealed.
-const sealedField protoreflect.Name = "data"
-
-// sealable is a stream of answers that can be encrypted to the owner. Of the messages
-// then only the field data counts; encrypted, it goes on in messages of the same type.
-// What the host learns is how much there is, and when: nobody seals what was compressed,
-// or has a length that tells.
+// sealable is a stream of answers that can be encrypted to the owner. Of the messages only
+// the file of which they are the pieces counts then. Encrypted, it goes on in messages of
+// the same type.
+//
+// The host learns how much there is, and when. A method whose file is longer or shorter
+// for what is in it, compressed for example, tells of that.
 type sealable struct {
 	ttrpc.StreamServer
 	recipient *owner.Recipient // nil: nothing is encrypted
@@ -45,17 +44,42 @@ func (s *sealable) SendMsg(m any) error {
 			return err
 		}
 	}
-	_, err := s.sealed.Write(said.Get(dataOf(said.Descriptor())).Bytes())
-	return err
+	if _, err := s.sealed.Write(said.Get(dataOf(said.Descriptor())).Bytes()); err != nil {
+		return err
+	}
+	zeros := uint64(0)
+	if f := said.Descriptor().Fields().ByName(zerosField); f != nil {
+		zeros = said.Get(f).Uint()
+	}
+	for zeros > 0 {
+		n := min(zeros, uint64(len(zeroBytes)))
+		if _, err := s.sealed.Write(zeroBytes[:n]); err != nil {
+			return err
+		}
+		zeros -= n
+	}
+	return nil
 }
 
-// dataOf returns the field that leaves the VM, nil if a message has none.
-func dataOf(m protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
-	f := m.Fields().ByName(sealedField)
-	if f == nil || f.Kind() != protoreflect.BytesKind || f.IsList() {
-		return nil
+// zerosField names the field of a message that says how many zeros follow its data.
+const zerosField protoreflect.Name = "zeros"
+
+var zeroBytes [4 << 10]byte
+
+// dataOf returns the field of a message with the next bytes of a file: the only one of
+// type bytes. It is nil if there is none.
+func dataOf(m protoreflect.MessageDescriptor) (data protoreflect.FieldDescriptor) {
+	for i := range m.Fields().Len() {
+		f := m.Fields().Get(i)
+		switch {
+		case f.Kind() != protoreflect.BytesKind:
+		case data != nil || f.IsList():
+			return nil
+		default:
+			data = f
+		}
 	}
-	return f
+	return data
 }
 
 // finish sends the end of an encrypted stream: one without an end was cut off. A stream

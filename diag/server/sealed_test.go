@@ -21,7 +21,8 @@ import (
 	"keel/diag/owner"
 )
 
-// piece is the type of a message of a stream: data, and a text that goes with it.
+// piece is the type of a message of a stream: data, and a text that goes with it; and how
+// many zeros follow.
 func piece(t *testing.T) protoreflect.MessageType {
 	t.Helper()
 	field := func(name string, number int32, kind descriptorpb.FieldDescriptorProto_Type) *descriptorpb.FieldDescriptorProto {
@@ -31,6 +32,7 @@ func piece(t *testing.T) protoreflect.MessageType {
 		Name: new("piece.proto"), Syntax: new("proto3"),
 		MessageType: []*descriptorpb.DescriptorProto{{Name: new("Piece"), Field: []*descriptorpb.FieldDescriptorProto{
 			field("data", 1, descriptorpb.FieldDescriptorProto_TYPE_BYTES), field("text", 2, descriptorpb.FieldDescriptorProto_TYPE_STRING),
+			field("zeros", 3, descriptorpb.FieldDescriptorProto_TYPE_UINT64),
 		}}},
 	}, nil)
 	if err != nil {
@@ -72,6 +74,7 @@ func pieces(t *testing.T, kind protoreflect.MessageType, l *listener) (data []by
 		} else {
 			data = append(data, d...)
 		}
+		data = append(data, make([]byte, m.Get(fields.ByName("zeros")).Uint())...)
 		if h.Ends() {
 			return data, codes.OK
 		}
@@ -87,8 +90,12 @@ func TestSealed(t *testing.T) {
 	id, keys, _, _ := ownersKeys(t)
 	kind := piece(t)
 	fields := kind.Descriptor().Fields()
-	const secret = "the guest's secret."
-	plain := bytes.Repeat([]byte(secret), 9000)
+	const secret, step, zeros = "the guest's secret.", 50000, 9000
+	said := bytes.Repeat([]byte(secret), 9000)
+	var plain []byte // what is said, with zeros behind each step
+	for at := 0; at < len(said); at += step {
+		plain = append(append(plain, said[at:min(at+step, len(said))]...), make([]byte, zeros)...)
+	}
 	start := func(t *testing.T, c Config, fail error) *listener {
 		c.Root = node{}
 		s, err := New(c)
@@ -96,10 +103,11 @@ func TestSealed(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.register("Test", map[string]method{"Dump": stream(func(_ context.Context, _ *diagpb.NonceRequest, send func(*dynamicpb.Message) error) error {
-			for at := 0; at < len(plain); at += 50000 {
+			for at := 0; at < len(said); at += step {
 				m := dynamicpb.NewMessage(kind.Descriptor())
-				m.Set(fields.ByName("data"), protoreflect.ValueOfBytes(plain[at:min(at+50000, len(plain))]))
+				m.Set(fields.ByName("data"), protoreflect.ValueOfBytes(said[at:min(at+step, len(said))]))
 				m.Set(fields.ByName("text"), protoreflect.ValueOfString("secret"))
+				m.Set(fields.ByName("zeros"), protoreflect.ValueOfUint64(zeros))
 				if err := send(m); err != nil {
 					return err
 				}
