@@ -50,7 +50,10 @@ func forms(p []byte) (all [][]byte) {
 		for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			text := e.AppendEncode(nil, append(make([]byte, before), p...))
 			// The first and the last digit have bits of their neighbours.
-			all = append(all, text[(before*8+5)/6:(before+len(p))*8/6])
+			text = text[(before*8+5)/6 : (before+len(p))*8/6]
+			if !slices.ContainsFunc(all, func(b []byte) bool { return bytes.Equal(b, text) }) {
+				all = append(all, text)
+			}
 		}
 	}
 	return all
