@@ -11,6 +11,7 @@ import (
 
 	"keel/boot"
 	"keel/boot/handoff"
+	"keel/diag/owner"
 	"keel/initramfs"
 	"keel/kernelcfg"
 )
@@ -56,8 +57,9 @@ var cmdlines = map[initramfs.Flavour]string{
 
 // buildImage makes an image of the checkout at root. An empty kernel is the
 // one that kernelcfg builds for release: both images run the same kernel, so
-// that what is debugged is what is shipped. --kernel takes the debug flavour.
-func buildImage(ctx context.Context, root, kernel, out string, flavour initramfs.Flavour) (boot.Result, error) {
+// that what is debugged is what is shipped. --kernel takes the debug flavour. The keys are
+// those of the owner, if it has one.
+func buildImage(ctx context.Context, root, kernel, out string, flavour initramfs.Flavour, keys owner.Keys) (boot.Result, error) {
 	log := slog.New(progress{os.Stderr})
 	if kernel == "" {
 		var err error
@@ -65,7 +67,7 @@ func buildImage(ctx context.Context, root, kernel, out string, flavour initramfs
 			return boot.Result{}, err
 		}
 	}
-	files, err := initramfs.Build(ctx, initramfs.Options{Flavour: flavour, Root: root, Log: log})
+	files, err := initramfs.Build(ctx, initramfs.Options{Flavour: flavour, Root: root, Owner: keys, Log: log})
 	if err != nil {
 		return boot.Result{}, err
 	}
@@ -90,7 +92,7 @@ func defaultImage(ctx context.Context) (string, error) {
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		return path, nil // what is wrong with it shows when it is read
 	}
-	result, err := buildImage(ctx, root, "", filepath.Join(root, buildDir), initramfs.Release)
+	result, err := buildImage(ctx, root, "", filepath.Join(root, buildDir), initramfs.Release, owner.Keys{})
 	return result.IGVM, err
 }
 

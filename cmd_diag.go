@@ -25,9 +25,8 @@ func diagCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(listCommand("ls"), inspectCommand())
+	cmd.AddCommand(listCommand("ls"), inspectCommand(), captureCommand(), openCommand())
 	cmd.AddCommand(controlCommands()...)
-	cmd.AddCommand(captureCommand())
 	return cmd
 }
 

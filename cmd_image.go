@@ -21,11 +21,16 @@ func imageCommand() *cobra.Command {
 func imageBuildCommand() *cobra.Command {
 	var debug bool
 	var kernel, out string
+	var own ownerFlags
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Make an image from a checkout",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			keys, err := own.keys()
+			if err != nil {
+				return err
+			}
 			root, err := checkout()
 			if err != nil {
 				return &handoff.Failure{
@@ -39,7 +44,7 @@ func imageBuildCommand() *cobra.Command {
 			if out != "" {
 				folder = out
 			}
-			result, err := buildImage(cmd.Context(), root, kernel, folder, flavour)
+			result, err := buildImage(cmd.Context(), root, kernel, folder, flavour, keys)
 			if err != nil {
 				return err
 			}
@@ -51,6 +56,8 @@ func imageBuildCommand() *cobra.Command {
 	s.BoolVar(&debug, "debug", false, "add a shell and tools; the host may extend the kernel's command line")
 	s.StringVar(&kernel, "kernel", "", "VTL2 kernel, a bzImage (default: built from the pinned source)")
 	s.StringVar(&out, "out", "", "folder of the image (default build, or build/debug)")
+	s.StringVar(&own.recipient, "owner-recipient", "", "age X25519 public key, age1…, to which what is private in diagnostics of a confidential guest is encrypted")
+	s.StringVar(&own.signer, "owner-signer", "", "file with an OpenSSH Ed25519 public key, for whose signature a confidential guest may be commanded")
 	return cmd
 }
 

@@ -23,7 +23,8 @@ type Summary struct {
 	Policies      []Policy          `json:"policies,omitempty"` // of the platforms that have one
 	IDBlock       *IDBlock          `json:"id_block,omitempty"` // SNP, when the image is signed
 	Debug         bool              `json:"debug"`
-	Digest        string            `json:"digest"` // hexadecimal SHA-256 over the pages
+	Owner         *Owner            `json:"owner,omitempty"` // when the image names one
+	Digest        string            `json:"digest"`          // hexadecimal SHA-256 over the pages
 	Cmdline       string            `json:"cmdline"`
 	Regions       []Region          `json:"regions"` // ascending
 	Headers       map[string]int    `json:"headers"` // count of variable headers by name
@@ -50,6 +51,9 @@ func Open(path string) (*Summary, error) {
 		Debug: img.Info.Flags&handoff.FlagDebug != 0, Digest: hex.EncodeToString(img.Info.Digest[:]),
 		Cmdline: img.Cmdline(), Headers: map[string]int{},
 		Entry: map[string]string{"igvm": fmt.Sprintf("%#x", img.Info.IGVMEntry), "pvh": fmt.Sprintf("%#x", img.Info.PVHEntry)},
+	}
+	if s.Owner, err = ownerOf(img); err != nil {
+		return nil, badImage("image "+path+" cannot be used", remedyBuild, err)
 	}
 	for _, h := range f.Headers {
 		s.Headers[h.Type().String()]++
@@ -117,6 +121,7 @@ func (s *Summary) Describe(w io.Writer) error {
 		s.IDBlock.describe(&t)
 	}
 	line("kind", "%s", kind)
+	s.Owner.describe(&t)
 	line("digest", "sha256:%s", s.Digest)
 	line("command line", "%q", s.Cmdline)
 	for _, name := range slices.Sorted(maps.Keys(s.Entry)) {

@@ -21,6 +21,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"keel/boot/handoff"
+	"keel/diag/owner"
 )
 
 // Flavour selects what goes into the initramfs of the VTL2 kernel.
@@ -62,6 +63,7 @@ type Options struct {
 	Programs []Program    // nil stands for Programs()
 	Root     string       // folder of the keel module; empty stands for the working directory
 	Out      string       // file to write as well; empty for none
+	Owner    owner.Keys   // that the manifest names
 	Cache    string       // folder for the debug commands; empty stands for one in the user's cache
 	Log      *slog.Logger // progress; nil discards it
 }
@@ -104,6 +106,7 @@ func Build(ctx context.Context, opts Options) ([]byte, error) {
 		a.add(executable(p.Path, data))
 		fmt.Fprintf(&manifest, "%x  %s\n", sha256.Sum256(data), p.Path)
 	}
+	manifest.WriteString(opts.Owner.Manifest())
 	a.add(cpio.StaticFile(handoff.FileManifest, manifest.String(), 0o444))
 	a.add(cpio.Symlink("init", "bin/paravisor")) // as PID 1 it is package pvinit
 	if opts.Flavour == Debug {

@@ -18,6 +18,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"keel/boot/handoff"
+	"keel/diag/owner"
 )
 
 const root = ".." // the module's folder
@@ -247,5 +248,19 @@ func TestCachedBuildsDamagedFilesAgain(t *testing.T) {
 	get("b")
 	if builds != 4 {
 		t.Errorf("%d builds, want 4: damaged files were used", builds)
+	}
+}
+
+// TestOwner: the manifest names the owner's keys, and nobody's where there is none.
+func TestOwner(t *testing.T) {
+	k := owner.Keys{Signer: make([]byte, 32)}
+	for _, keys := range []owner.Keys{{}, k} {
+		data, err := Build(t.Context(), Options{Flavour: Release, Root: root, Programs: []Program{}, Owner: keys})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(content(t, records(t, data)[handoff.FileManifest])); got != keys.Manifest() {
+			t.Errorf("the manifest is %q", got)
+		}
 	}
 }

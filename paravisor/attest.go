@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"keel/diag/attest/claims"
+	"keel/diag/owner"
 	"keel/hcl"
 	"keel/paravisor/config"
 	"keel/paravisor/keyrelease"
@@ -65,17 +66,28 @@ func (t *tpm) report() func(p *identity.Platform) ([]byte, error) {
 
 // attest answers a verifier's nonce with evidence of this VM. Any goroutine may call it.
 func (k *keel) attest(_ context.Context, nonce []byte) ([]byte, error) {
-	var keys tpmKeys // of no TPM, or of one that is not there yet
+	keys := k.tpmKeys()
+	return vouch(k.tee, &claims.Claim{
+		Nonce: slices.Clone(nonce), EK: keys.endorsement, AK: keys.attestation, Config: sha256.Sum256(k.config.Canonical()),
+		Instance: keys.instance(),
+	})
+}
+
+// tpmKeys returns the keys of the TPM; zeros for no TPM, or one that is not there yet.
+func (k *keel) tpmKeys() (keys tpmKeys) {
 	if t := k.machine.tpm; t != nil {
 		if now := t.keys.Load(); now != nil {
 			keys = *now
 		}
 	}
-	claim := claims.Claim{Nonce: slices.Clone(nonce), EK: keys.endorsement, AK: keys.attestation, Config: sha256.Sum256(k.config.Canonical())}
-	// The TPM's own identity is that of the VM: its seeds are in the sealed state.
-	instance := sha256.Sum256(append([]byte("keel instance "), keys.endorsement[:]...))
-	claim.Instance = [16]byte(instance[:])
-	return vouch(k.tee, &claim)
+	return keys
+}
+
+// instance returns the identity of a VM: that of its TPM, whose seeds are in the sealed
+// state. VMs without a TPM have the same one.
+func (k tpmKeys) instance() owner.Instance {
+	sum := sha256.Sum256(append([]byte("keel instance "), k.endorsement[:]...))
+	return owner.Instance(sum[:])
 }
 
 // attestRelease answers a key server's nonce. There is no TPM yet; its place has what no

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"keel/diag/inspect"
+	"keel/diag/owner"
 	"keel/diag/server"
 	"keel/hcl/sys"
 	"keel/paravisor/config"
@@ -29,7 +30,8 @@ func (k *keel) diagnose(ctx context.Context) {
 	}
 	s, err := server.New(server.Config{
 		Root: root, Confidential: confidential, Debug: k.env.Policy.Name == config.Debug().Name,
-		Attest: attest, Logs: root.logs, Control: control, Programs: k.programs(), Capture: k.captures(), Log: k.env.Log,
+		Attest: attest, Logs: root.logs, Control: control, Programs: k.programs(), Capture: k.captures(),
+		Owner: k.env.Policy.Owner, Instance: func() owner.Instance { return k.tpmKeys().instance() }, Log: k.env.Log,
 	})
 	if err != nil {
 		k.env.Log.Error("there are no diagnostics", inspect.PublicAttr("error", err))

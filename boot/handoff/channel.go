@@ -23,7 +23,8 @@ const (
 const PortKeyServer = 1025
 
 // FileManifest is a file of VTL2's root that lists Keel's programs there with their
-// digests. It comes with the image.
+// digests, and the public keys of the VM's owner (diag/owner). It comes with the image
+// and is measured with it.
 const FileManifest = "etc/keel"
 
 // EventKind says what an Event reports.

@@ -36,6 +36,7 @@ type Client struct {
 
 	mu     sync.Mutex
 	closed bool
+	owner  *Owner        // nil: calls are not signed
 	conn   *ttrpc.Client // nil: there is none now
 }
 
@@ -119,7 +120,7 @@ func (c *Client) once(ctx context.Context, call func(context.Context, *ttrpc.Cli
 	if err != nil {
 		return c.explain(err)
 	}
-	conn := ttrpc.NewClient(raw)
+	conn := ttrpc.NewClient(raw, c.commanding()...)
 	defer conn.Close()
 	return c.explain(call(ctx, conn))
 }

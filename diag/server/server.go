@@ -21,6 +21,7 @@ import (
 
 	"keel/diag/inspect"
 	"keel/diag/journal"
+	"keel/diag/owner"
 )
 
 // MaxClients is how many clients are served at a time.
@@ -43,7 +44,11 @@ type Config struct {
 	Programs Programs
 	// Capture is nil where the guest has no disks.
 	Capture Capture
-	Log     *slog.Logger // nil for none
+	// Owner has the keys for which a confidential guest allows more.
+	Owner owner.Keys
+	// Instance returns what evidence calls the VM; nil for zeros.
+	Instance func() owner.Instance
+	Log      *slog.Logger // nil for none
 }
 
 // times are how long clients and answers may take.
@@ -61,6 +66,7 @@ type Server struct {
 	ttrpc  *ttrpc.Server
 	turns  chan struct{} // has an element for each request that is being answered
 	open   chan struct{} // has an element for each stream
+	nonces nonces
 	counts counters
 	warned atomic.Int32
 
@@ -106,6 +112,7 @@ func New(c Config) (*Server, error) {
 	s.programs = newPrograms(s)
 	s.register("Programs", s.programs.methods())
 	s.register("Capture", captures{s}.methods())
+	s.register("Owner", owners{s}.methods())
 	return s, nil
 }
 

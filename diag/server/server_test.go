@@ -76,6 +76,12 @@ func serve(t *testing.T, c Config) (*Server, *listener) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s, start(t, s)
+}
+
+// start serves with a server until the test ends.
+func start(t *testing.T, s *Server) *listener {
+	t.Helper()
 	l := newListener()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -89,7 +95,7 @@ func serve(t *testing.T, c Config) (*Server, *listener) {
 			t.Errorf("%d clients outlive their server", n)
 		}
 	})
-	return s, l
+	return l
 }
 
 // request is a frame that asks for a method of the service Diag.

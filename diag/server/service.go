@@ -33,7 +33,8 @@ func (s service) methods() map[string]method {
 // call surrounds every method: it asks the policy, waits for a turn, bounds the time, and counts.
 func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
 	s.counts.requests.Add(1)
-	if err := s.check(info.FullMethod); err != nil {
+	need, err := s.check(info.FullMethod)
+	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.times.handler)
@@ -42,6 +43,12 @@ func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *tt
 		return nil, err
 	}
 	defer s.turned()
+	if need == signed {
+		if err := s.authorize(ctx, info.FullMethod, unmarshal); err != nil {
+			return nil, s.deny(info.FullMethod, err.Error())
+		}
+		s.counts.signed.Add(1)
+	}
 	answer, err := method(ctx, func(message any) error {
 		if err := unmarshal(message); err != nil {
 			return status.Error(codes.InvalidArgument, "the request is malformed")

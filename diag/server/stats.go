@@ -9,7 +9,7 @@ import (
 type counters struct {
 	clients, turnedAway, slow, frames        atomic.Uint64
 	requests, invalid, refused, busy, denied atomic.Uint64
-	streams                                  atomic.Uint64
+	streams, signed                          atomic.Uint64
 }
 
 // Stats is what a server has done so far.
@@ -25,6 +25,7 @@ type Stats struct {
 	Invalid    uint64 // requests that were malformed, or for what there is not
 	Refused    uint64 // requests that the state of the VM refuses, or that failed
 	Denied     uint64 // requests that the policy does not allow
+	Signed     uint64 // requests that the owner signed
 	Busy       uint64 // requests that did not get their turn in time, and streams for which there was no room
 }
 
@@ -37,7 +38,7 @@ func (s *Server) Stats() Stats {
 	return Stats{
 		Open: open, Clients: c.clients.Load(), TurnedAway: c.turnedAway.Load(), Slow: c.slow.Load(), BadFrames: c.frames.Load(),
 		Requests: c.requests.Load(), Invalid: c.invalid.Load(), Refused: c.refused.Load(), Busy: c.busy.Load(), Denied: c.denied.Load(),
-		Streams: c.streams.Load(), Following: len(s.open),
+		Signed: c.signed.Load(), Streams: c.streams.Load(), Following: len(s.open),
 	}
 }
 
@@ -56,6 +57,7 @@ func (s *Server) Inspect(f *inspect.Fields) {
 	count("invalid", n.Invalid, "requests that were malformed, or for what there is not")
 	count("refused", n.Refused, "requests that were refused or failed")
 	count("denied", n.Denied, "requests that the policy does not allow")
+	count("signed", n.Signed, "requests that the owner signed")
 	count("busy", n.Busy, "requests that did not get their turn in time, and streams for which there was no room")
 	f.Node("programs", s.programs, "programs and consoles that clients use")
 }

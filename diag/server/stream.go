@@ -90,9 +90,14 @@ func (s *Server) register(name string, methods map[string]method) {
 func (s *Server) follow(ctx context.Context, full string, to ttrpc.StreamServer, m streamMethod) error {
 	s.counts.requests.Add(1)
 	// The request is taken out first: ttrpc may keep what is left in it.
-	serve, malformed := m(to)
-	if err := s.check(full); err != nil {
+	out := &sealable{StreamServer: to}
+	serve, malformed := m(out)
+	need, err := s.check(full)
+	if err != nil {
 		return err
+	}
+	if need == sealed {
+		out.recipient = s.config.Owner.Recipient
 	}
 	if malformed != nil {
 		s.judge(malformed)
@@ -106,7 +111,9 @@ func (s *Server) follow(ctx context.Context, full string, to ttrpc.StreamServer,
 		return status.Error(codes.ResourceExhausted, "too many streams are open: try again")
 	}
 	s.counts.streams.Add(1)
-	err := serve(ctx)
+	if err = serve(ctx); err == nil {
+		err = out.finish()
+	}
 	if ctx.Err() == nil { // else the client has gone
 		s.judge(err)
 	}

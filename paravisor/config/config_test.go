@@ -276,13 +276,20 @@ func TestPolicy(t *testing.T) {
 }
 
 func TestPolicyFor(t *testing.T) {
+	const manifest = "00ff  bin/paravisor\n"
 	for _, want := range []Policy{Release(), Debug()} {
-		if got, err := PolicyFor(want.Name); err != nil || got != want {
+		if got, err := PolicyFor(want.Name, manifest); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("PolicyFor(%q) = %+v, %v", want.Name, got, err)
 		}
 	}
-	_, err := PolicyFor("lax")
+	_, err := PolicyFor("lax", manifest)
 	wantFailure(t, err, handoff.OutcomeBadImage, `"lax"`)
+	signer := "owner signer " + strings.Repeat("01", 32) + "\n"
+	if p, err := PolicyFor("release", manifest+signer); err != nil || p.Owner.Manifest() != signer {
+		t.Errorf("%+v, %v", p, err)
+	}
+	_, err = PolicyFor("release", manifest+"owner signer 01\n")
+	wantFailure(t, err, handoff.OutcomeBadImage, "owner")
 }
 
 func FuzzParse(f *testing.F) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"keel/boot/handoff"
+	"keel/diag/owner"
 )
 
 // Policy bounds what a configuration may ask for. It is part of the measured
@@ -17,6 +18,7 @@ type Policy struct {
 	Console    Console    // widest console allowed
 	TraceExits bool       // whether exits may be logged
 	Strict     Strict     // widest mode allowed with isolation
+	Owner      owner.Keys // who may see and command more than the host; none in most images
 }
 
 // Release returns the policy of release images: the host learns nothing of the
@@ -30,18 +32,24 @@ func Debug() Policy {
 	return Policy{Name: "debug", MaxVPs: MaxVPs, MaxMemory: MaxMemory, LogLevel: slog.LevelDebug, TraceExits: true}
 }
 
-// PolicyFor returns the policy of an image flavour, "release" or "debug".
-func PolicyFor(flavour string) (Policy, error) {
+// PolicyFor returns the policy of an image: its flavour is "release" or "debug", its
+// manifest may name an owner.
+func PolicyFor(flavour, manifest string) (Policy, error) {
 	for _, p := range []Policy{Release(), Debug()} {
-		if p.Name == flavour {
-			return p, nil
+		if p.Name != flavour {
+			continue
 		}
+		var err error
+		if p.Owner, err = owner.ParseManifest(manifest); err != nil {
+			return Policy{}, badImage("the image has a bad manifest", err)
+		}
+		return p, nil
 	}
-	return Policy{}, &handoff.Failure{
-		Outcome: handoff.OutcomeBadImage,
-		Cause:   fmt.Sprintf("the image names an unknown policy %q", flavour),
-		Remedy:  "rebuild the image with `make image`",
-	}
+	return Policy{}, badImage(fmt.Sprintf("the image names an unknown policy %q", flavour), nil)
+}
+
+func badImage(cause string, err error) error {
+	return &handoff.Failure{Outcome: handoff.OutcomeBadImage, Cause: cause, Remedy: "rebuild the image with `make image`", Err: err}
 }
 
 // allow refuses what the policy does not allow.

@@ -94,6 +94,11 @@ func (r *Run) Console() string { return r.text(fileConsole) }
 // Log returns what the paravisor has logged so far.
 func (r *Run) Log() string { return r.text(fileLog) }
 
+// Outputs are the files into which a run writes: console, logs and report.
+func (r *Run) Outputs() []string {
+	return []string{r.file(fileConsole), r.file(fileLog), r.file(fileVTL2), r.file(fileReport)}
+}
+
 // Faults returns what the VTL2 kernel said of devices that reached for memory that is
 // not theirs (drivers/iommu of Linux: "DMAR: ... fault", "AMD-Vi: Event logged").
 func (r *Run) Faults() []string {

@@ -51,6 +51,16 @@ func (t *Tool) Debug(tb testing.TB) string {
 	return image
 }
 
+// Make makes a release image for one test, with more flags of keel image build.
+func (t *Tool) Make(tb testing.TB, flags ...string) string {
+	tb.Helper()
+	folder := tb.TempDir()
+	if err := t.command(tb.Context(), t.Path, append([]string{"image", "build", "--out", folder}, flags...)...); err != nil {
+		tb.Fatal(err)
+	}
+	return filepath.Join(folder, "keel.igvm")
+}
+
 // image returns the image that a variable names, or makes one in a folder.
 func (t *Tool) image(ctx context.Context, variable, folder string, flags ...string) (string, error) {
 	if image := os.Getenv(variable); image != "" {

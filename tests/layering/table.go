@@ -89,6 +89,8 @@ var rooms = []room{
 		imports: []string{"paravisor/config/configpb"},
 	},
 	{rank: 0, packages: []string{"diag/attest/claims"}},
+	{rank: 5, packages: []string{"diag/owner"}, narrow: true},
+	{rank: 6, packages: []string{"diag/owner/keyfile"}, narrow: true},
 	{rank: 6, packages: []string{"paravisor/keyrelease"}, imports: []string{"diag/attest/claims"}, narrow: true},
 	{rank: 6, packages: []string{"diag/keyserver"}, imports: []string{"diag/attest", "diag/attest/claims", "paravisor/keyrelease"}, narrow: true},
 	{rank: 0, packages: []string{"diag/pcapng"}},
@@ -100,9 +102,9 @@ var rooms = []room{
 	{rank: 7, packages: []string{"paravisor"}, imports: []string{"paravisor/*", "paravisor/chipset/*"}},
 
 	{rank: rankBuild, packages: []string{"kernelcfg", "kernelcfg/deb"}, imports: []string{"kernelcfg/deb"}, narrow: true},
-	{rank: rankBuild, packages: []string{"initramfs"}, narrow: true},
+	{rank: rankBuild, packages: []string{"initramfs"}, imports: []string{"diag/owner"}, narrow: true},
 	{rank: rankBuild, packages: []string{"boot/layout", "boot/igvm", "boot/measure", "boot/shim"}, imports: []string{"boot/layout", "boot/igvm", "boot/shim", "hcl", "hcl/abi/*", "hcl/snp/vmsa"}, narrow: true},
-	{rank: rankBuild, packages: []string{"boot"}, imports: []string{"boot/*", "hcl/abi/*"}, narrow: true},
+	{rank: rankBuild, packages: []string{"boot"}, imports: []string{"boot/*", "hcl/abi/*", "diag/owner", "diag/owner/keyfile"}, narrow: true},
 	{rank: rankBuild, packages: []string{"boot/qemu", "boot/qemu/vsock"}, imports: []string{"boot/qemu/vsock"}, narrow: true},
 }
 

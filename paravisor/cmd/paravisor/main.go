@@ -61,7 +61,11 @@ func run() handoff.Outcome {
 	if env.Handoff, err = handoff.Read(handoff.SysDir); err != nil {
 		return paravisor.Refuse(env, "the VM was not started by Keel's boot shim", err)
 	}
-	if env.Policy, err = config.PolicyFor(flavour(env.Handoff)); err != nil {
+	manifest, err := os.ReadFile("/" + handoff.FileManifest)
+	if err != nil {
+		return paravisor.Refuse(env, "the image has no manifest", err)
+	}
+	if env.Policy, err = config.PolicyFor(flavour(env.Handoff), string(manifest)); err != nil {
 		return paravisor.Refuse(env, "the image has no policy", err)
 	}
 	if env.Files, err = fwcfg.Open(); err != nil {
