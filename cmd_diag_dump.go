@@ -17,17 +17,18 @@ import (
 // dumpCommand writes a core file of a guest.
 func dumpCommand() *cobra.Command {
 	var asJSON bool
+	var path string
 	cmd := &cobra.Command{
-		Use:   "dump VM FILE",
+		Use:   "dump VM -o FILE",
 		Short: "Write the guest's memory and registers to an ELF core file",
 		Long: "Write the guest's memory and registers to an ELF core file, which gdb and crash open. The guest is paused meanwhile.\n" +
 			"FILE must not exist; it takes as much room as the guest has used memory.",
-		Args:              cobra.ExactArgs(2),
+		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var d *dumpFile
 			err := withVM(cmd.Context(), args[0], func(c *client.Client) (err error) {
-				d, err = saveDump(cmd.Context(), c, args[1], cmd.ErrOrStderr())
+				d, err = saveDump(cmd.Context(), c, path, cmd.ErrOrStderr())
 				return err
 			})
 			if err != nil {
@@ -38,13 +39,15 @@ func dumpCommand() *cobra.Command {
 					File  string `json:"file"`
 					Size  uint64 `json:"size"`
 					Bytes uint64 `json:"bytes"` // that are no holes
-				}{args[1], d.size, d.written})
+				}{path, d.size, d.written})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, of which %s are not zero\n", args[1], mebibytes(d.size), mebibytes(d.written))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, of which %s are not zero\n", path, mebibytes(d.size), mebibytes(d.written))
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringVarP(&path, "output", "o", "", "file to write, which must not exist")
+	_ = cmd.MarkFlagRequired("output") // there is such a flag
 	return cmd
 }
 
@@ -100,5 +103,5 @@ func (*dumpFile) failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &handoff.Failure{Outcome: handoff.OutcomeUsage, Cause: "the file cannot be written", Err: err, Remedy: "make room, or name another place"}
+	return &handoff.Failure{Outcome: handoff.OutcomeInternal, Cause: "the file cannot be written", Err: err, Remedy: "make room, or name another place"}
 }

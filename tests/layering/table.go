@@ -84,7 +84,7 @@ var rooms = []room{
 		rank: 6,
 		packages: []string{
 			"paravisor/config", "paravisor/acpi", "paravisor/guestload", "paravisor/worker", "paravisor/gueststate", "paravisor/servicing",
-			"paravisor/config/configpb", "paravisor/fwcfg", "paravisor/smbios", "paravisor/measure", "paravisor/coredump",
+			"paravisor/config/configpb", "paravisor/fwcfg", "paravisor/smbios", "paravisor/measure", "paravisor/coredump", "paravisor/gdb",
 		},
 		imports: []string{"paravisor/config/configpb"},
 	},
