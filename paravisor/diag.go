@@ -75,7 +75,7 @@ func (t *tree) Inspect(f *inspect.Fields) {
 	f.Each("refused", "reason", refusedCounts{k.machine}, "what guest and host asked in vain, by reason")
 	f.Node("process", process{}, "the paravisor's own process")
 	if k.machine.disks.controllers != nil {
-		f.Node("disks", k.machine.disks, "the guest's disks")
+		f.Each("disks", "disk", k.machine.disks, "the guest's disks")
 	}
 	k.machine.Inspect(f)
 	f.Node("settings", t.logs.Settings, "how Keel is set; keel diag update changes it")

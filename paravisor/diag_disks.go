@@ -37,17 +37,17 @@ type diskState struct {
 func (s diskState) Inspect(f *inspect.Fields) {
 	u := s.unit
 	info := u.slot.Info()
-	f.Uint("blocks", inspect.Public, inspect.Count, info.Blocks, "size in blocks")
-	f.Uint("block_size", inspect.Public, inspect.Bytes, uint64(info.BlockSize), "bytes of a block")
+	f.Gauge("blocks", inspect.Public, inspect.Count, info.Blocks, "size in blocks")
+	f.Gauge("block_size", inspect.Public, inspect.Bytes, uint64(info.BlockSize), "bytes of a block")
 	f.Bool("read_only", inspect.Public, info.ReadOnly, "nothing writes to it")
 	f.Bool("dvd", inspect.Public, u.DVD, "it is a DVD drive")
-	f.Uint("chunk", inspect.Public, inspect.Bytes, uint64(u.Chunk), "bytes of a stripe's chunk, 0 for a disk that is none")
+	f.Gauge("chunk", inspect.Public, inspect.Bytes, uint64(u.Chunk), "bytes of a stripe's chunk, 0 for a disk that is none")
 	if target := s.disks.targets[u.Front]; target != nil {
 		if n := target.Unit(uint16(u.LUN)); n != nil {
 			f.Node("guest", n, "the guest's SCSI commands, since the disk was added")
 		}
 	}
-	f.Node("members", members{s.disks.controllers, u.Serials}, "the disk's NVMe controllers")
+	f.Each("members", "member", members{s.disks.controllers, u.Serials}, "the disk's NVMe controllers")
 }
 
 // members is the node of a disk's controllers.

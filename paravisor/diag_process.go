@@ -19,9 +19,9 @@ const (
 
 // Inspect writes what the process holds. It tells of Keel and its clients.
 func (process) Inspect(f *inspect.Fields) {
-	f.Uint("goroutines", inspect.Public, inspect.Count, uint64(runtime.NumGoroutine()), "goroutines")
+	f.Gauge("goroutines", inspect.Public, inspect.Count, uint64(runtime.NumGoroutine()), "goroutines")
 	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
-		f.Uint("descriptors", inspect.Public, inspect.Count, uint64(max(len(open)-1, 0)), "open file descriptors")
+		f.Gauge("descriptors", inspect.Public, inspect.Count, uint64(max(len(open)-1, 0)), "open file descriptors")
 	}
 	samples := []metrics.Sample{{Name: heapMetric}, {Name: totalMetric}}
 	metrics.Read(samples)
@@ -30,7 +30,7 @@ func (process) Inspect(f *inspect.Fields) {
 		{"memory", "memory that the Go runtime has from the kernel"},
 	} {
 		if v := samples[i].Value; v.Kind() == metrics.KindUint64 {
-			f.Uint(x.name, inspect.Public, inspect.Bytes, v.Uint64(), x.doc)
+			f.Gauge(x.name, inspect.Public, inspect.Bytes, v.Uint64(), x.doc)
 		}
 	}
 }

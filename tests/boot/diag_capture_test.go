@@ -41,8 +41,8 @@ func diskFlags(t *testing.T) []string {
 	}
 }
 
-// do runs a command in the guest, which must succeed.
-func (vm *diagVM) do(t *testing.T, command string) {
+// sh runs a command in the guest, which must succeed.
+func (vm *diagVM) sh(t *testing.T, command string) {
 	t.Helper()
 	// The shell echoes what is typed: it does not say what is expected.
 	vm.Send(t, command+" && echo did-$((6*7)) || echo failed\r")
@@ -51,12 +51,13 @@ func (vm *diagVM) do(t *testing.T, command string) {
 
 // diagCapture looks at a disk: at its figures, and at what crosses it.
 func diagCapture(t *testing.T, vm *diagVM) {
-	vm.do(t, "until [ -b /dev/sda ]; do sleep 0.1; done")
-	vm.do(t, "echo 0 >/sys/block/sda/queue/read_ahead_kb")
+	t.Helper()
+	vm.sh(t, "until [ -b /dev/sda ]; do sleep 0.1; done")
+	vm.sh(t, "echo 0 >/sys/block/sda/queue/read_ahead_kb")
 	const disk = "disks/" + diagDisk
 	member := look(t, vm.Name, disk+"/members/0")
 	before := look(t, vm.Name, disk+"/members/0/read_bytes").sum()
-	vm.do(t, "dd if=/dev/sda of=/dev/null bs=4096 skip=500 count=4")
+	vm.sh(t, "dd if=/dev/sda of=/dev/null bs=4096 skip=500 count=4")
 	if after := look(t, vm.Name, disk+"/members/0/read_bytes").sum(); after != before+4*4096 {
 		t.Errorf("%v bytes were read, then %v", before, after)
 	}
@@ -106,7 +107,7 @@ func (vm *diagVM) capture(t *testing.T, guest []string, flags ...string) string 
 		}
 	}
 	for _, command := range guest {
-		vm.do(t, command)
+		vm.sh(t, command)
 	}
 	// What the guest did is there before Ctrl-C: records wait for 50 ms.
 	time.Sleep(time.Second)
@@ -149,10 +150,10 @@ func tshark(t *testing.T, path, filter string, fields ...string) []string {
 	return strings.Fields(string(out))
 }
 
-const marker = "KEEL-CAPTURE-MARK"
+const captureMark = "KEEL-CAPTURE-MARK"
 
-// write has the guest write the marker to block 1000, in a page of eight blocks.
-const write = "printf " + marker + " | dd of=/dev/sda bs=512 seek=1000 conv=notrunc,fsync"
+// write has the guest write the mark to block 1000, in a page of eight blocks.
+const write = "printf " + captureMark + " | dd of=/dev/sda bs=512 seek=1000 conv=notrunc,fsync"
 
 // headers captures commands without data, and reads back with tshark which they were.
 func (vm *diagVM) headers(t *testing.T) {
@@ -179,7 +180,7 @@ func (vm *diagVM) headers(t *testing.T) {
 	if len(commands) == 0 || len(ends) != len(commands) {
 		t.Errorf("%d NVMe commands, %d completions", len(commands), len(ends))
 	}
-	if b, err := os.ReadFile(path); err != nil || bytes.Contains(b, []byte(marker)) {
+	if b, err := os.ReadFile(path); err != nil || bytes.Contains(b, []byte(captureMark)) {
 		t.Errorf("data that nobody asked for; %v", err)
 	}
 }
@@ -190,7 +191,7 @@ func (vm *diagVM) data(t *testing.T) {
 	drop := "echo 3 >/proc/sys/vm/drop_caches"
 	for _, command := range []string{write, drop + " && dd if=/dev/sda of=/dev/null bs=4096 skip=125 count=1"} {
 		path := vm.capture(t, []string{command}, "--disk", diagDisk, "--data", "64")
-		if b, err := os.ReadFile(path); err != nil || !bytes.Contains(b, []byte(marker)) {
+		if b, err := os.ReadFile(path); err != nil || !bytes.Contains(b, []byte(captureMark)) {
 			t.Errorf("%s: its data is missing; %v", command, err)
 		}
 	}
@@ -217,7 +218,7 @@ func (vm *diagVM) piped(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 { // one of them comes once the capture has begun
-		vm.do(t, "echo 3 >/proc/sys/vm/drop_caches && dd if=/dev/sda of=/dev/null bs=4096 skip=40 count=1")
+		vm.sh(t, "echo 3 >/proc/sys/vm/drop_caches && dd if=/dev/sda of=/dev/null bs=4096 skip=40 count=1")
 		time.Sleep(500 * time.Millisecond)
 	}
 	if err := reader.Wait(); err != nil || !slices.Contains(strings.Fields(out.String()), "320") {

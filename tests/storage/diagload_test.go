@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -32,9 +33,9 @@ const (
 	loadRounds  = 8
 	loadSeconds = 15 // of a round
 	loadPause   = time.Second
-	loadAskers  = 12
-	loadWatches = 8 // have two connections each
-	loadBad     = server.MaxClients - 1 - loadAskers - 2*loadWatches
+	loadAskers  = 6 // for the tree, and as many for the metrics
+	loadFollows = 4 // of the tree, and as many of the log; they have two connections each
+	loadBad     = server.MaxClients - 1 - 2*loadAskers - 4*loadFollows
 )
 
 // maxLoadMemory is what VTL2 may need with a disk and many clients, in bytes.
@@ -131,10 +132,18 @@ func loadClients(t *testing.T, vm string, served, busy *atomic.Uint64) (stop fun
 			served.Add(1)
 			return err
 		})
+		run(func(c *client.Client) error {
+			_, err := c.Metrics(ctx)
+			served.Add(1)
+			return err
+		})
 	}
-	for range loadWatches {
+	for range loadFollows {
 		run(func(c *client.Client) error {
 			return c.Watch(ctx, "", server.MaxDepth, loadPause, func(*client.Tree) error { served.Add(1); return nil })
+		})
+		run(func(c *client.Client) error {
+			return c.Logs(ctx, slog.LevelDebug, 0, true, func(*client.LogLine) error { served.Add(1); return nil })
 		})
 	}
 	return func() {

@@ -155,14 +155,14 @@ func (c *Controller) Inspect(f *inspect.Fields) {
 		{"timeouts", inspect.Count, s.Timeouts, "commands that took too long"},
 		{"resets", inspect.Count, s.Resets, "attempts to reset the controller"},
 		{"replays", inspect.Count, s.Replays, "commands that were submitted again after a reset"},
-		{"queues", inspect.Count, uint64(c.Queues()), "pairs of I/O queues"},
-		{"depth", inspect.Count, uint64(s.Depth), "commands under way"},
-		{"depth_highest", inspect.Count, uint64(s.DepthHighest), "the most that ever were, summed over the queue pairs"},
 		{"full", inspect.Count, s.Full, "requests that found no room in a queue and waited"},
 		{"interrupts", inspect.Count, s.Interrupts, "interrupts of I/O queues"},
 		{"polls", inspect.Count, s.Polls, "times that polling found completions"},
 	} {
 		f.Uint(n.name, inspect.Public, n.unit, n.v, n.doc)
 	}
+	f.Gauge("queues", inspect.Public, inspect.Count, uint64(c.Queues()), "pairs of I/O queues")
+	f.Gauge("depth", inspect.Public, inspect.Count, uint64(s.Depth), "commands under way")
+	f.Gauge("depth_highest", inspect.Public, inspect.Count, uint64(s.DepthHighest), "the most that ever were, summed over the queue pairs")
 	f.Histogram("latency", inspect.Public, inspect.Microseconds, s.Latency.Inspect(), "from submission to completion")
 }

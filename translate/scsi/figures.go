@@ -93,8 +93,8 @@ func (u *unit) Inspect(f *inspect.Fields) {
 	count("errors", n.errors.Load(), "of these, medium and hardware errors and comparisons that failed")
 	count("aborted", n.aborted.Load(), "commands that were aborted, by the guest or by a reset")
 	count("full", n.full.Load(), "commands that were answered with TASK SET FULL")
-	count("depth", uint64(max(n.depth.Now(), 0)), "commands under way")
-	count("depth_highest", uint64(n.depth.Highest()), "the most that ever were")
+	f.Gauge("depth", inspect.Private, inspect.Count, uint64(max(n.depth.Now(), 0)), "commands under way")
+	f.Gauge("depth_highest", inspect.Private, inspect.Count, uint64(n.depth.Highest()), "the most that ever were")
 	var latency meter.Counts
 	n.latency.AddTo(&latency)
 	f.Histogram("latency", inspect.Private, inspect.Microseconds, latency.Inspect(), "from the guest's command to its status")
