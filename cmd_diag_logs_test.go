@@ -259,7 +259,9 @@ virtio-scsi.0           25        50       25.0M           0      6      100µs 
 func TestTopNonsense(t *testing.T) {
 	empty := &inspect.Field{}
 	odd := &inspect.Field{Fields: []inspect.Field{
-		{Name: "uptime", Value: "soon"}, {Name: "memory", Value: uint64(1)}, {Name: "vp", Fields: []inspect.Field{{Name: "x", Value: true}}},
+		{Name: "uptime", Value: "soon"},
+		{Name: "memory", Value: uint64(1)},
+		{Name: "vp", Fields: []inspect.Field{{Name: "x", Value: true}}},
 		{Name: "disks", Fields: []inspect.Field{{Name: "d"}, {Name: "e", Fields: []inspect.Field{{Name: "guest", Fields: []inspect.Field{
 			{Name: "latency", Value: inspect.Histogram{Bounds: []uint64{1}, Counts: []uint64{1, 2}}}, {Name: "reads", Value: ^uint64(0)},
 		}}}}}},
