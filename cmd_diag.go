@@ -27,6 +27,7 @@ func diagCommand() *cobra.Command {
 	}
 	cmd.AddCommand(listCommand("ls"), inspectCommand(), captureCommand(), openCommand())
 	cmd.AddCommand(controlCommands()...)
+	cmd.AddCommand(logsCommands()...)
 	return cmd
 }
 
@@ -88,12 +89,28 @@ func withVM(ctx context.Context, vm string, do func(*client.Client) error) error
 	return diagFailure(do(c))
 }
 
+// errOutput says that what was received could not be written.
+var errOutput = errors.New("cannot write the output")
+
+// output writes what a VM says, and tells its errors apart from those of the VM.
+type output struct{ io.Writer }
+
+// Write writes, or fails with errOutput.
+func (o output) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errOutput, err)
+	}
+	return n, err
+}
+
 // diagOutcomes says what becomes of the errors of diagnostics, and what to do about them.
 var diagOutcomes = []struct {
 	err     error
 	outcome handoff.Outcome
 	remedy  string
 }{
+	{errOutput, handoff.OutcomeUsage, "make room, or send it elsewhere"},
 	{client.ErrNoVM, handoff.OutcomeUsage, "name one that keel ps lists"},
 	{client.ErrRequest, handoff.OutcomeUsage, "ask for something else"},
 	{client.ErrPath, handoff.OutcomeUsage, "name a path that keel diag inspect lists"},

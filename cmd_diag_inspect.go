@@ -31,24 +31,33 @@ func inspectCommand() *cobra.Command {
 			if len(args) > 1 {
 				path = args[1]
 			}
-			if depth < 0 || depth > server.MaxDepth {
-				return &handoff.Failure{
-					Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("--depth %d is impossible", depth), Remedy: fmt.Sprintf("use 0 to %d", server.MaxDepth),
-				}
+			if err := checkDepth(depth); err != nil {
+				return err
 			}
 			tree, err := inspectVM(cmd.Context(), args[0], path, depth)
 			if err != nil {
 				return err
 			}
+			out := output{cmd.OutOrStdout()}
 			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), treeJSON(tree))
+				return diagFailure(writeJSON(out, treeJSON(tree)))
 			}
-			return describeTree(cmd.OutOrStdout(), tree)
+			return diagFailure(describeTree(out, tree))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().IntVar(&depth, "depth", server.MaxDepth, "levels of nodes to look into beneath the path")
 	return cmd
+}
+
+// checkDepth refuses levels that there cannot be.
+func checkDepth(depth int) error {
+	if depth < 0 || depth > server.MaxDepth {
+		return &handoff.Failure{
+			Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("--depth %d is impossible", depth), Remedy: fmt.Sprintf("use 0 to %d", server.MaxDepth),
+		}
+	}
+	return nil
 }
 
 // inspectVM asks a VM for a part of its tree. Its errors are of type *handoff.Failure.
@@ -119,7 +128,7 @@ func describeTree(w io.Writer, tree *client.Tree) error {
 // describeField prints a field and what is beneath it.
 func describeField(w io.Writer, f *inspect.Field, above string) {
 	name := above + f.Name
-	switch v := f.Value.(type) {
+	switch f.Value.(type) {
 	case nil:
 		if name != "" { // the root
 			name += "/"
@@ -132,17 +141,22 @@ func describeField(w io.Writer, f *inspect.Field, above string) {
 		for i := range f.Fields {
 			describeField(w, &f.Fields[i], name)
 		}
-	case inspect.Histogram:
-		fmt.Fprintf(w, "%s\t%s\t%s\n", name, histogramText(v, f.Unit), f.Doc)
-	case uint64:
-		value := strconv.FormatUint(v, 10)
-		if f.Unit != inspect.Count {
-			value += " " + string(f.Unit)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", name, value, f.Doc)
 	default:
-		fmt.Fprintf(w, "%s\t%v\t%s\n", name, v, f.Doc)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", name, valueText(f), f.Doc)
 	}
+}
+
+// valueText prints a value with its unit.
+func valueText(f *inspect.Field) string {
+	switch v := f.Value.(type) {
+	case inspect.Histogram:
+		return histogramText(v, f.Unit)
+	case uint64:
+		if f.Unit != inspect.Count {
+			return strconv.FormatUint(v, 10) + " " + string(f.Unit)
+		}
+	}
+	return fmt.Sprint(f.Value)
 }
 
 // histogramText prints the buckets of a histogram that are not empty.

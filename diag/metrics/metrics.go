@@ -115,6 +115,7 @@ func (e *exposition) of(f *inspect.Field, name, kind string, unit inspect.Unit) 
 		base = "seconds"
 	case inspect.Bytes:
 		base = "bytes"
+	default: // a number has no unit
 	}
 	if base != "" && !strings.HasSuffix(name, "_"+base) {
 		name += "_" + base

@@ -55,7 +55,7 @@ func TestText(t *testing.T) {
 	}
 	const want = `# TYPE keel_version info
 # HELP keel_version version of Keel
-keel_version_info{value="1.0 \"beta\"\n\x1b"} 1
+keel_version_info{value="1.0 \"beta\"\n?"} 1
 # TYPE keel_uptime_seconds counter
 # UNIT keel_uptime_seconds seconds
 # HELP keel_uptime_seconds time since power-on

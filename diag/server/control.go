@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"keel/diag/diagpb"
+	"keel/diag/inspect"
 )
 
 // ErrState says that the VM's state does not allow what was asked. The text of an error
@@ -137,6 +138,8 @@ func (s control) failed(what string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return status.Errorf(codes.DeadlineExceeded, "cannot %s: it does not stop in time", what)
 	}
-	s.warn("cannot "+what, "error", err)
+	if s.mayWarn() {
+		s.config.Log.Warn("a diagnostics client's command failed", inspect.PublicAttr("command", what), "error", err)
+	}
 	return status.Errorf(codes.Internal, "cannot %s: %v", what, err)
 }

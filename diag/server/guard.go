@@ -156,10 +156,14 @@ func (g *guard) drop(err error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.slow.Add(1)
-		s.warn("a diagnostics client was too slow", inspect.PublicAttr("error", err))
+		if s.mayWarn() {
+			s.config.Log.Warn("a diagnostics client was too slow", inspect.PublicAttr("error", err))
+		}
 	case errors.Is(err, errFrame), errors.Is(err, io.ErrUnexpectedEOF):
 		c.frames.Add(1)
-		s.warn("refused what a diagnostics client sent", inspect.PublicAttr("error", err))
+		if s.mayWarn() {
+			s.config.Log.Warn("refused what a diagnostics client sent", inspect.PublicAttr("error", err))
+		}
 	}
 	_ = g.Close() // the client is told by that
 }

@@ -166,8 +166,5 @@ func (s *Server) forget(g *guard) {
 // maxWarnings bounds what clients can make us log.
 const maxWarnings = 16
 
-func (s *Server) warn(what string, args ...any) {
-	if s.warned.Add(1) <= maxWarnings {
-		s.config.Log.Warn(what, args...)
-	}
-}
+// mayWarn tells whether a client may make us log another line.
+func (s *Server) mayWarn() bool { return s.warned.Add(1) <= maxWarnings }

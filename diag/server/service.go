@@ -136,7 +136,9 @@ func (s service) Attest(ctx context.Context, r *diagpb.AttestRequest) (*diagpb.A
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, status.Error(codes.DeadlineExceeded, "the evidence was not there in time")
 	case err != nil:
-		s.warn("cannot make evidence", inspect.PublicAttr("error", err))
+		if s.mayWarn() {
+			s.config.Log.Warn("cannot make evidence", inspect.PublicAttr("error", err))
+		}
 		return nil, status.Error(codes.Internal, fmt.Sprintf("no evidence: %v", err))
 	case len(evidence) > claims.MaxEvidence:
 		return nil, status.Errorf(codes.Internal, "evidence of %d bytes", len(evidence))

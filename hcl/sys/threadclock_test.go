@@ -17,7 +17,8 @@ func TestThreadClock(t *testing.T) {
 		go func() {
 			runtime.LockOSThread()
 			clock := NewThreadClock()
-			for start := clock.Read(); busy && clock.Read()-start < 20*time.Millisecond; {
+			for start := clock.Read(); busy; busy = clock.Read()-start < 20*time.Millisecond {
+				runtime.Gosched() // it stays on its thread
 			}
 			clocks <- clock
 			<-done

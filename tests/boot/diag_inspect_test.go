@@ -92,6 +92,7 @@ func shell(t *testing.T, flags ...string) *harness.Session {
 
 // diagInspect looks at the tree of a guest that runs.
 func diagInspect(t *testing.T, vm *diagVM) {
+	t.Helper()
 	for _, list := range [][]string{{"ps"}, {"diag", "ls"}} {
 		if table := keelTool(t, handoff.OutcomePoweroff, list...); !strings.Contains(table, vm.Name) {
 			t.Errorf("%s", table)

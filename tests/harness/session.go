@@ -58,7 +58,7 @@ func (s *screen) match(want *regexp.Regexp) (groups []string) {
 // StartSession starts a run on a terminal, which is the guest's console.
 func (tool *Tool) StartSession(t *testing.T, flags ...string) *Session {
 	t.Helper()
-	user, tty := openTerminal(t)
+	user, tty := Terminal(t)
 	defer tty.Close()
 	s := &Session{Run: tool.start(t, tty, flags), user: user, out: &screen{changed: make(chan struct{}, 1)}}
 	go func() { _, _ = io.Copy(s.out, user) }() // ends with an error when the tool closes the terminal
@@ -73,8 +73,8 @@ func (tool *Tool) StartSession(t *testing.T, flags ...string) *Session {
 	return s
 }
 
-// openTerminal returns the two ends of a pseudo terminal (pts(4)).
-func openTerminal(t *testing.T) (user, tty *os.File) {
+// Terminal returns the two ends of a pseudo terminal (pts(4)).
+func Terminal(t *testing.T) (user, tty *os.File) {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
