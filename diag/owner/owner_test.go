@@ -12,7 +12,7 @@ import (
 )
 
 // keys makes the keys of an owner.
-func keys(t testing.TB) (Keys, *age.X25519Identity, ed25519.PrivateKey) {
+func keys(t *testing.T) (Keys, *age.X25519Identity, ed25519.PrivateKey) {
 	t.Helper()
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -176,10 +176,10 @@ func TestStatement(t *testing.T) {
 func FuzzParseSigned(f *testing.F) {
 	private := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	public, _ := private.Public().(ed25519.PublicKey)
-	real := statement().Sign(private)
+	good := statement().Sign(private)
 	f.Add("")
-	f.Add(real)
-	f.Add(real + "AAAA")
+	f.Add(good)
+	f.Add(good + "AAAA")
 	f.Add(strings.Repeat("A", 240))
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := ParseSigned(text)
@@ -192,7 +192,7 @@ func FuzzParseSigned(f *testing.F) {
 		if len(s.Method) == 0 || len(s.Method) > maxMethod || !bytes.Equal(s.encode(s.said[:ed25519.PublicKeySize]), s.said) {
 			t.Errorf("%+v", s)
 		}
-		if s.Verify(public) == nil && text != real {
+		if s.Verify(public) == nil && text != good {
 			t.Errorf("%q is signed", text)
 		}
 	})

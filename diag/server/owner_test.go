@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ import (
 )
 
 // ownersKeys makes an owner.
-func ownersKeys(t testing.TB) (*age.X25519Identity, owner.Keys, ed25519.PrivateKey, owner.Instance) {
+func ownersKeys(t *testing.T) (*age.X25519Identity, owner.Keys, ed25519.PrivateKey, owner.Instance) {
 	t.Helper()
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -39,6 +40,7 @@ func ownersKeys(t testing.TB) (*age.X25519Identity, owner.Keys, ed25519.PrivateK
 
 // signedInspect makes Inspect a call that changes something, for a test.
 func signedInspect(t *testing.T) {
+	t.Helper()
 	saved := rules
 	t.Cleanup(func() { rules = saved })
 	rules = map[string]access{"Owner/Nonce": saved["Owner/Nonce"], "Diag/Inspect": {rule: "control", release: true, owner: signed}}
@@ -180,13 +182,13 @@ func TestNonces(t *testing.T) {
 	for range maxNonces - 1 {
 		n.give()
 	}
-	if err := n.take(first); err != errNonce {
+	if err := n.take(first); !errors.Is(err, errNonce) {
 		t.Errorf("the oldest: %v", err)
 	}
 	if err := n.take(second); err != nil {
 		t.Errorf("the second: %v", err)
 	}
-	if err := n.take(second); err != errUsed {
+	if err := n.take(second); !errors.Is(err, errUsed) {
 		t.Errorf("the second, again: %v", err)
 	}
 	if len(n.ring) != maxNonces {

@@ -97,6 +97,7 @@ func TestSealed(t *testing.T) {
 		plain = append(append(plain, said[at:min(at+step, len(said))]...), make([]byte, zeros)...)
 	}
 	start := func(t *testing.T, c Config, fail error) *listener {
+		t.Helper()
 		c.Root = node{}
 		s, err := New(c)
 		if err != nil {

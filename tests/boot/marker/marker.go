@@ -45,7 +45,8 @@ const piece = 8
 func forms(p []byte) (all [][]byte) {
 	digits := hex.AppendEncode(nil, p)
 	quoted := strconv.Quote(string(p))
-	all = append(all, p, digits, bytes.ToUpper(digits), []byte(quoted[1:len(quoted)-1]), []byte(strings.Trim(fmt.Sprint(p), "[]")))
+	list := strings.Trim(fmt.Sprintf("%d", p), "[]")
+	all = append(all, p, digits, bytes.ToUpper(digits), []byte(quoted[1:len(quoted)-1]), []byte(list))
 	for before := range 3 {
 		for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			text := e.AppendEncode(nil, append(make([]byte, before), p...))

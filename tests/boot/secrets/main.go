@@ -136,6 +136,6 @@ func spin() {
 	runtime.LockOSThread()
 	fmt.Println(unix.Gettid())
 	time.Sleep(100 * time.Millisecond) // for the runtime to settle
-	for {
-	}
+again:
+	goto again
 }
