@@ -28,6 +28,7 @@ func diagCommand() *cobra.Command {
 	cmd.AddCommand(listCommand("ls"), inspectCommand(), captureCommand(), openCommand())
 	cmd.AddCommand(controlCommands()...)
 	cmd.AddCommand(logsCommands()...)
+	cmd.AddCommand(execCommand(), shellCommand(), catCommand(), profileCommand(), traceCommand(), coreCommand(), restartCommand(), consoleCommand())
 	return cmd
 }
 
@@ -124,6 +125,9 @@ var diagOutcomes = []struct {
 
 // diagFailure gives an error of diagnostics its outcome and a remedy.
 func diagFailure(err error) error {
+	if _, ok := errors.AsType[*handoff.Failure](err); ok {
+		return err // with a remedy of its own
+	}
 	for _, o := range diagOutcomes {
 		if errors.Is(err, o.err) {
 			return &handoff.Failure{Outcome: o.outcome, Cause: "diagnostics", Err: err, Remedy: o.remedy}

@@ -25,6 +25,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := execute(ctx, os.Args[1:])
 	stop()
+	if status, ok := errors.AsType[programStatus](err); ok {
+		os.Exit(int(status))
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "keel:", strings.ReplaceAll(err.Error(), "\n", " "))
 		os.Exit(qemu.OutcomeOf(err).ExitCode())

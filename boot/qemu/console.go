@@ -15,52 +15,11 @@ type Terminal struct {
 }
 
 const (
-	escapeKey = 0x01 // Ctrl-A
-
 	// help is shown in raw mode, hence the carriage return.
 	help = "\r\nkeel: Ctrl-A X ends the VM, Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A H shows this\r\n"
 
 	inputQueue = 64 // chunks of input that wait for a guest that does not read
 )
-
-// action is what the user wants of the launcher.
-type action int
-
-const (
-	actionNone action = iota
-	actionQuit
-	actionHelp
-)
-
-// escapes finds the launcher's own keys in what is typed.
-type escapes struct {
-	armed bool // the last key was Ctrl-A
-}
-
-// decode returns what is meant for the guest, and what for the launcher; keys
-// after an action are dropped with the chunk they came in only for a quit.
-func (e *escapes) decode(in []byte) (guest []byte, a action) {
-	for _, c := range in {
-		switch {
-		case !e.armed && c == escapeKey:
-			e.armed = true
-			continue
-		case !e.armed:
-			guest = append(guest, c)
-			continue
-		}
-		e.armed = false
-		switch c {
-		case escapeKey, 'a':
-			guest = append(guest, escapeKey)
-		case 'x', 'X':
-			return guest, actionQuit
-		case 'h', 'H', '?':
-			a = actionHelp
-		}
-	}
-	return guest, a
-}
 
 // typist moves the user's input to the guest.
 type typist struct {
@@ -87,22 +46,22 @@ func (t *typist) open() (restore func()) {
 // read takes input until it ends. The end of the input ends nothing else:
 // a guest may run long after its script was typed.
 func (t *typist) read() {
-	var e escapes
+	var e Escapes
 	buf := make([]byte, 4096)
 	for {
 		n, err := t.term.In.Read(buf)
-		guest, a := append([]byte(nil), buf[:n]...), actionNone
+		guest, a := append([]byte(nil), buf[:n]...), ActionNone
 		if t.raw {
-			guest, a = e.decode(buf[:n])
+			guest, a = e.Decode(buf[:n])
 		}
 		t.send(guest)
 		switch a {
-		case actionQuit:
+		case ActionQuit:
 			close(t.quit)
 			return
-		case actionHelp:
+		case ActionHelp:
 			_, _ = io.WriteString(t.term.Err, help) // the terminal may be gone
-		case actionNone:
+		case ActionNone:
 		}
 		if err != nil {
 			return

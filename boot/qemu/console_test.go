@@ -15,24 +15,24 @@ func TestEscapes(t *testing.T) {
 	tests := []struct {
 		in    []string // as chunks arrive
 		guest string
-		last  action
+		last  Action
 	}{
-		{[]string{"ls\r"}, "ls\r", actionNone},
-		{[]string{"a\x01x"}, "a", actionQuit},
-		{[]string{"\x01", "X"}, "", actionQuit},
-		{[]string{"\x01\x01"}, "\x01", actionNone},
-		{[]string{"\x01a", "b"}, "\x01b", actionNone},
-		{[]string{"\x01h"}, "", actionHelp},
-		{[]string{"\x01zx"}, "x", actionNone},
-		{[]string{"\x01\x01x"}, "\x01x", actionNone},
-		{[]string{"\x03\x04\x1a"}, "\x03\x04\x1a", actionNone}, // the guest's own control keys
+		{[]string{"ls\r"}, "ls\r", ActionNone},
+		{[]string{"a\x01x"}, "a", ActionQuit},
+		{[]string{"\x01", "X"}, "", ActionQuit},
+		{[]string{"\x01\x01"}, "\x01", ActionNone},
+		{[]string{"\x01a", "b"}, "\x01b", ActionNone},
+		{[]string{"\x01h"}, "", ActionHelp},
+		{[]string{"\x01zx"}, "x", ActionNone},
+		{[]string{"\x01\x01x"}, "\x01x", ActionNone},
+		{[]string{"\x03\x04\x1a"}, "\x03\x04\x1a", ActionNone}, // the guest's own control keys
 	}
 	for _, tt := range tests {
-		var e escapes
+		var e Escapes
 		var guest []byte
-		var last action
+		var last Action
 		for _, chunk := range tt.in {
-			b, a := e.decode([]byte(chunk))
+			b, a := e.Decode([]byte(chunk))
 			guest, last = append(guest, b...), a
 		}
 		if string(guest) != tt.guest || last != tt.last {
