@@ -42,7 +42,10 @@ func (f *saveFlags) save(cmd *cobra.Command, vm, suffix, hint string, take func(
 			return err
 		}
 		if hint != "" {
-			hint = ": " + hint + " " + path
+			hint = ": " + hint + " " + s.File
+		}
+		if s.File != path {
+			hint = ", for the owner alone: keel diag open"
 		}
 		return s.report(stdout, stderr, f.asJSON, hint)
 	})

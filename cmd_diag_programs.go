@@ -236,6 +236,7 @@ func catCommand() *cobra.Command {
 
 // restartCommand restarts a worker of a VM.
 func restartCommand() *cobra.Command {
+	var sign signFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "restart VM WORKER",
@@ -250,7 +251,7 @@ func restartCommand() *cobra.Command {
 			return completeVM(cmd, args, to)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := withVM(cmd.Context(), args[0], func(c *client.Client) error {
+			err := sign.withVM(cmd.Context(), args[0], func(c *client.Client) error {
 				return absent(c.Restart(cmd.Context(), args[1]), "name one that the VM has: tpm, if its guest has a TPM")
 			})
 			switch {
@@ -263,6 +264,7 @@ func restartCommand() *cobra.Command {
 			return err
 		},
 	}
+	sign.add(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -14,13 +16,16 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"keel/boot/handoff"
 	"keel/boot/qemu"
 	"keel/diag/client"
 	"keel/diag/console"
+	"keel/diag/owner"
 	"keel/diag/server"
 )
 
@@ -371,6 +376,55 @@ func TestProgramRefusals(t *testing.T) {
 	}
 	if left, err := os.ReadDir("."); err != nil || len(left) != 0 {
 		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// TestOwned: the owner of a confidential guest gets cores and traces that nobody else can
+// read, and may restart its workers.
+func TestOwned(t *testing.T) {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := owner.Keys{Signer: public}
+	block, failed := ssh.MarshalPrivateKey(private, "")
+	if keys.Recipient, err = owner.ParseRecipient(id.Recipient().String()); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
+	identity, key := file(t, "identity", id.String()+"\n"), file(t, "owner", string(pem.EncodeToMemory(block)))
+	restarts := 0
+	vm := serveDiag(t, server.Config{Root: tree{}, Confidential: true, Owner: keys, Programs: server.Programs{
+		Restart: map[string]func(context.Context) error{"tpm": func(context.Context) error { restarts++; return nil }},
+	}})
+	t.Chdir(t.TempDir())
+	for name, tt := range map[string]struct {
+		cmd   func() *cobra.Command
+		args  []string
+		magic string
+	}{
+		"vsock.core":  {coreCommand, []string{vm}, "\x7fELF"},
+		"vsock.trace": {traceCommand, []string{vm, "--seconds", "1"}, "go 1."},
+	} {
+		var errs seen
+		if err := command(t.Context(), tt.cmd(), nil, io.Discard, &errs, tt.args...); err != nil || !strings.Contains(errs.String(), name+".age has ") {
+			t.Fatalf("%s: %v, %q", name, err, errs.String())
+		}
+		if _, err := runOpen(t, "--identity", identity, name+".age", name); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(name); err != nil || !bytes.HasPrefix(b, []byte(tt.magic)) {
+			t.Errorf("%s: %v, %d bytes", name, err, len(b))
+		}
+	}
+	if err := command(t.Context(), restartCommand(), nil, io.Discard, io.Discard, vm, "tpm"); qemu.OutcomeOf(err) != handoff.OutcomeBadConfig || restarts != 0 {
+		t.Errorf("without a signature: %v", err)
+	}
+	if err := command(t.Context(), restartCommand(), nil, io.Discard, io.Discard, vm, "tpm", "--owner-key", key); err != nil || restarts != 1 {
+		t.Errorf("%v, %d restarts", err, restarts)
 	}
 }
 

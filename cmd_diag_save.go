@@ -12,6 +12,7 @@ import (
 
 	"keel/boot/handoff"
 	"keel/diag/client"
+	"keel/diag/owner"
 )
 
 // saved is what a command that saves a file prints with --json.
@@ -21,7 +22,7 @@ type saved struct {
 }
 
 // save has take write a file, which appears when it is complete; path - is standard
-// output. People see how far it is.
+// output. One that is encrypted gets a name that says so. People see how far it is.
 func save(path string, stdout, stderr io.Writer, take func(io.Writer) error) (saved, error) {
 	to := &transfer{w: stdout, stderr: stderr, live: onTerminal(stderr) && path != "-"}
 	if path == "-" {
@@ -50,6 +51,7 @@ func save(path string, stdout, stderr io.Writer, take func(io.Writer) error) (sa
 	}
 	size, failed := f.Seek(0, io.SeekEnd)
 	failed = errors.Join(failed, f.Close())
+	path = sealedName(path, to.first)
 	if failed == nil {
 		failed = os.Rename(f.Name(), path)
 	}
@@ -64,6 +66,7 @@ type transfer struct {
 	w      io.Writer
 	stderr io.Writer
 	live   bool
+	first  []byte // of what came
 	n      int64
 	told   time.Time
 }
@@ -73,6 +76,9 @@ const progressPeriod = 200 * time.Millisecond
 
 // Write passes bytes on.
 func (t *transfer) Write(b []byte) (int, error) {
+	if t.n == 0 {
+		t.first = append(t.first, b[:min(len(b), len(owner.Header))]...)
+	}
 	n, err := t.w.Write(b)
 	t.n += int64(n)
 	if now := time.Now(); t.live && now.Sub(t.told) >= progressPeriod {

@@ -68,10 +68,10 @@ var rules = map[string]access{
 	// A trace orders single events to the nanosecond, with numbers of processes and what
 	// programs say in it: a guest's timing to a precision that no host sees of one
 	// goroutine.
-	"Programs/Trace": {rule: "execution-trace", release: true},
+	"Programs/Trace": {rule: "execution-trace", release: true, owner: sealed},
 	// What Keel holds of the guest in its memory: data under way, registers, the TPM's state.
-	"Programs/CoreDump": {rule: "memory-dumps", release: true},
-	"Programs/Restart":  {rule: "worker-restart", release: true},
+	"Programs/CoreDump": {rule: "memory-dumps", release: true, owner: sealed},
+	"Programs/Restart":  {rule: "worker-restart", release: true, owner: signed},
 	// What a guest says on its console, and what is typed there, passwords for one.
 	"Programs/Console":      {rule: "console-output", release: true},
 	"Programs/ConsoleInput": {rule: "console-input", release: true},
