@@ -55,6 +55,7 @@ var diagAreas = []struct {
 	{"logs", diagLogs},
 	{"control", diagControl},
 	{"capture", diagCapture},
+	{"programs", diagPrograms},
 }
 
 // TestDiagnostics makes every call of the diagnostics, of live VMs and of one that dies.

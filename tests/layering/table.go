@@ -97,6 +97,8 @@ var rooms = []room{
 	{rank: 6, packages: []string{"diag/capture"}, imports: []string{"diag/pcapng", "translate/tap", "translate/meter"}, narrow: true},
 	{rank: 6, packages: []string{"diag/attest"}, imports: []string{"diag/*", "diag/attest/claims"}, narrow: true},
 	{rank: 1, packages: []string{"diag/journal", "diag/kmsg", "diag/metrics"}},
+	{rank: 1, packages: []string{"diag/session", "diag/profile", "diag/console"}},
+	{rank: 2, packages: []string{"diag/coredump"}, imports: []string{"hcl/sys"}, narrow: true},
 	{rank: 6, packages: []string{"diag/diagpb", "diag/frame", "diag/vsock", "diag/server", "diag/client"}, imports: []string{"diag/*"}},
 	{rank: 7, packages: []string{"initramfs/pvinit"}, imports: []string{"hcl/sys"}, narrow: true},
 	{rank: 7, packages: []string{"paravisor"}, imports: []string{"paravisor/*", "paravisor/chipset/*"}},

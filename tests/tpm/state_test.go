@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -209,6 +210,11 @@ func TestKill(t *testing.T) {
 					}
 					return s.Ack > s.Found+enough && s.Found >= 0
 				})
+				if boot == 1 { // as its worker's end is survived, so is its replacement
+					restart(t, r)
+					before := said(t, r).Ack
+					r.Until(t, "writes with a new worker", func() bool { return said(t, r).Ack > before+3 })
+				}
 				// And not only right behind an acknowledgement.
 				time.Sleep(time.Duration(rand.Int64N(int64(50 * time.Millisecond))))
 				r.KillVM(t)
@@ -222,6 +228,17 @@ func TestKill(t *testing.T) {
 			look(s, kills+1)
 			t.Logf("the last boot found %d after %d", s.Found, acknowledged)
 		})
+	}
+}
+
+// restart replaces the worker of a VM's TPM, twice.
+func restart(t *testing.T, r *harness.Run) {
+	t.Helper()
+	for range 2 {
+		out, err := exec.CommandContext(t.Context(), tool.Path, "diag", "restart", r.Name, "tpm").CombinedOutput()
+		if err != nil || string(out) != "tpm was restarted\n" {
+			t.Errorf("keel diag restart: %v, %q", err, out)
+		}
 	}
 }
 
