@@ -56,7 +56,7 @@ func controlCommands() []*cobra.Command {
 			paused, err := c.Reset(ctx)
 			return pausedJSON{paused}, whilePaused("reset", paused), err
 		}),
-		nmi, shutdown, exitsCommand(), dumpCommand(),
+		nmi, shutdown, exitsCommand(), dumpCommand(), gdbCommand(),
 	}
 }
 

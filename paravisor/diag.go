@@ -26,7 +26,7 @@ func (k *keel) diagnose(ctx context.Context) {
 	confidential := k.config.Isolation != config.IsolationNone
 	var control server.Control
 	if !confidential {
-		control = &guestControl{keel: k}
+		control = &guestControl{keel: k, life: ctx}
 	}
 	s, err := server.New(server.Config{
 		Root: root, Confidential: confidential, Debug: k.env.Policy.Name == config.Debug().Name,

@@ -15,6 +15,7 @@ type ControlService interface {
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 	ExitTrace(context.Context, *ExitTraceRequest, Control_ExitTraceServer) error
 	GuestDump(context.Context, *GuestDumpRequest, Control_GuestDumpServer) error
+	Debug(context.Context, *DebugRequest) (*DebugResponse, error)
 }
 
 type Control_ExitTraceServer interface {
@@ -81,6 +82,13 @@ func RegisterControlService(srv *ttrpc.Server, svc ControlService) {
 				}
 				return svc.Shutdown(ctx, &req)
 			},
+			"Debug": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req DebugRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Debug(ctx, &req)
+			},
 		},
 		Streams: map[string]ttrpc.Stream{
 			"ExitTrace": {
@@ -117,6 +125,7 @@ type ControlClient interface {
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 	ExitTrace(context.Context, *ExitTraceRequest) (Control_ExitTraceClient, error)
 	GuestDump(context.Context, *GuestDumpRequest) (Control_GuestDumpClient, error)
+	Debug(context.Context, *DebugRequest) (*DebugResponse, error)
 }
 
 type controlClient struct {
@@ -225,4 +234,12 @@ func (x *controlGuestDumpClient) Recv() (*GuestDumpResponse, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+func (c *controlClient) Debug(ctx context.Context, req *DebugRequest) (*DebugResponse, error) {
+	var resp DebugResponse
+	if err := c.client.Call(ctx, "keel.diag.v1.Control", "Debug", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }

@@ -50,6 +50,7 @@ var rules = map[string]access{
 	"Control/Shutdown":  {rule: "guest-state", release: true},
 	"Control/ExitTrace": {rule: "guest-exits", release: true},
 	"Control/GuestDump": {rule: "guest-memory", release: true},
+	"Control/Debug":     {rule: "guest-debugger", release: true},
 
 	// Who runs programs in VTL2, or reads its files, reads the guest's memory, and the keys
 	// of its TPM.

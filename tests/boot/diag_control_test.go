@@ -2,31 +2,46 @@ package boot
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"keel/boot/handoff"
+	"keel/diag/vsock"
 )
 
 // diagControl acts on the guest of a VM. Confidential guests are left alone.
 func diagControl(t *testing.T, vm *diagVM) {
 	if vm.Confidential {
+		core := filepath.Join(t.TempDir(), "core")
 		for rule, commands := range map[string][]string{
-			"guest-state": {"pause", "resume", "reset", "nmi", "nmi --vp 0", "shutdown", "shutdown --force"},
-			"guest-exits": {"exits"},
+			"guest-state":    {"pause", "resume", "reset", "nmi", "nmi --vp 0", "shutdown", "shutdown --force"},
+			"guest-exits":    {"exits"},
+			"guest-memory":   {"dump -o " + core},
+			"guest-debugger": {"gdb"},
 		} {
 			for _, command := range commands {
 				vm.failed(t, handoff.OutcomeBadConfig, "rule "+rule+" refuses", append([]string{"diag"}, append(strings.Fields(command), vm.Name)...)...)
 			}
+		}
+		if _, err := os.Stat(core); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("a file of a dump that was refused: %v", err)
+		}
+		if _, err := vsock.Dial(t.Context(), handoff.VsockSocket(os.Getuid(), vm.Name), handoff.VsockDebug); !errors.Is(err, vsock.ErrNoPort) {
+			t.Errorf("the port of debuggers: %v", err)
 		}
 		return
 	}
 	t.Run("pause", vm.pauses)
 	t.Run("nmi", vm.interrupted)
 	t.Run("exits", vm.exits)
+	t.Run("dump", vm.dumps)
+	t.Run("gdb", vm.debugged)
 	t.Run("shutdown", vm.pressed)
 	t.Run("reset", vm.resets)
 }
