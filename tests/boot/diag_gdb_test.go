@@ -139,9 +139,9 @@ func rips(said string) []string {
 func (vm *diagVM) dumps(t *testing.T) {
 	symbols := vm.symbols(t)
 	kernel, core := vmlinux(t, symbols), filepath.Join(t.TempDir(), "core")
-	vm.do(t, "pause")
+	vm.diag(t, "pause")
 	began := time.Now()
-	t.Logf("%sthe dump took %v", vm.do(t, "dump", "-o", core), time.Since(began).Round(10*time.Millisecond))
+	t.Logf("%sthe dump took %v", vm.diag(t, "dump", "-o", core), time.Since(began).Round(10*time.Millisecond))
 	if paused := look(t, vm.Name, "paused").Value; paused != true {
 		t.Error("the dump has ended a pause")
 	}
@@ -159,7 +159,7 @@ func (vm *diagVM) dumps(t *testing.T) {
 	}
 	// Of a guest that runs, which goes on.
 	core += "-2"
-	vm.do(t, "dump", "-o", core)
+	vm.diag(t, "dump", "-o", core)
 	if said := gdb(t, slices.Concat(commands(where...), []string{"-c", core, kernel})...); !strings.Contains(said, `"Linux version 6.1`) {
 		t.Errorf("%s", said)
 	}
@@ -170,7 +170,7 @@ func (vm *diagVM) dumps(t *testing.T) {
 // gdb lets the tool start gdb.
 func (vm *diagVM) gdb(t *testing.T, kernel string, lines ...string) string {
 	t.Helper()
-	return vm.do(t, "gdb", slices.Concat([]string{"--exec", "--"}, commands(append(lines, "detach")...), []string{kernel})...)
+	return vm.diag(t, "gdb", slices.Concat([]string{"--exec", "--"}, commands(append(lines, "detach")...), []string{kernel})...)
 }
 
 // debugged: gdb stops the guest in its kernel, sees who has called, steps, and goes on;
