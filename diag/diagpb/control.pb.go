@@ -799,75 +799,11 @@ func (*GuestDumpRequest) Descriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
-// GuestDumpResponse is a piece of the file, behind those before it. What is between pieces
-// is zeroes.
-type GuestDumpResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Size of the whole file, the same in all messages.
-	Size uint64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
-	// Where in the file data lies.
-	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
-	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GuestDumpResponse) Reset() {
-	*x = GuestDumpResponse{}
-	mi := &file_control_proto_msgTypes[16]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GuestDumpResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GuestDumpResponse) ProtoMessage() {}
-
-func (x *GuestDumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GuestDumpResponse.ProtoReflect.Descriptor instead.
-func (*GuestDumpResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
-}
-
-func (x *GuestDumpResponse) GetSize() uint64 {
-	if x != nil {
-		return x.Size
-	}
-	return 0
-}
-
-func (x *GuestDumpResponse) GetOffset() uint64 {
-	if x != nil {
-		return x.Offset
-	}
-	return 0
-}
-
-func (x *GuestDumpResponse) GetData() []byte {
-	if x != nil {
-		return x.Data
-	}
-	return nil
-}
-
 var File_control_proto protoreflect.FileDescriptor
 
 const file_control_proto_rawDesc = "" +
 	"\n" +
-	"\rcontrol.proto\x12\fkeel.diag.v1\"\x0e\n" +
+	"\rcontrol.proto\x12\fkeel.diag.v1\x1a\x0eprograms.proto\"\x0e\n" +
 	"\fPauseRequest\".\n" +
 	"\rPauseResponse\x12\x1d\n" +
 	"\n" +
@@ -911,19 +847,15 @@ const file_control_proto_rawDesc = "" +
 	"\bonly_ask\x18\x01 \x01(\bR\aonlyAsk\"#\n" +
 	"\rDebugResponse\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\"\x12\n" +
-	"\x10GuestDumpRequest\"S\n" +
-	"\x11GuestDumpResponse\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data2\xbb\x04\n" +
+	"\x10GuestDumpRequest2\xb3\x04\n" +
 	"\aControl\x12@\n" +
 	"\x05Pause\x12\x1a.keel.diag.v1.PauseRequest\x1a\x1b.keel.diag.v1.PauseResponse\x12C\n" +
 	"\x06Resume\x12\x1b.keel.diag.v1.ResumeRequest\x1a\x1c.keel.diag.v1.ResumeResponse\x12@\n" +
 	"\x05Reset\x12\x1a.keel.diag.v1.ResetRequest\x1a\x1b.keel.diag.v1.ResetResponse\x12:\n" +
 	"\x03NMI\x12\x18.keel.diag.v1.NMIRequest\x1a\x19.keel.diag.v1.NMIResponse\x12I\n" +
 	"\bShutdown\x12\x1d.keel.diag.v1.ShutdownRequest\x1a\x1e.keel.diag.v1.ShutdownResponse\x12N\n" +
-	"\tExitTrace\x12\x1e.keel.diag.v1.ExitTraceRequest\x1a\x1f.keel.diag.v1.ExitTraceResponse0\x01\x12N\n" +
-	"\tGuestDump\x12\x1e.keel.diag.v1.GuestDumpRequest\x1a\x1f.keel.diag.v1.GuestDumpResponse0\x01\x12@\n" +
+	"\tExitTrace\x12\x1e.keel.diag.v1.ExitTraceRequest\x1a\x1f.keel.diag.v1.ExitTraceResponse0\x01\x12F\n" +
+	"\tGuestDump\x12\x1e.keel.diag.v1.GuestDumpRequest\x1a\x17.keel.diag.v1.FilePiece0\x01\x12@\n" +
 	"\x05Debug\x12\x1a.keel.diag.v1.DebugRequest\x1a\x1b.keel.diag.v1.DebugResponseB\x12Z\x10keel/diag/diagpbb\x06proto3"
 
 var (
@@ -938,7 +870,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_control_proto_goTypes = []any{
 	(*PauseRequest)(nil),      // 0: keel.diag.v1.PauseRequest
 	(*PauseResponse)(nil),     // 1: keel.diag.v1.PauseResponse
@@ -956,7 +888,7 @@ var file_control_proto_goTypes = []any{
 	(*DebugRequest)(nil),      // 13: keel.diag.v1.DebugRequest
 	(*DebugResponse)(nil),     // 14: keel.diag.v1.DebugResponse
 	(*GuestDumpRequest)(nil),  // 15: keel.diag.v1.GuestDumpRequest
-	(*GuestDumpResponse)(nil), // 16: keel.diag.v1.GuestDumpResponse
+	(*FilePiece)(nil),         // 16: keel.diag.v1.FilePiece
 }
 var file_control_proto_depIdxs = []int32{
 	12, // 0: keel.diag.v1.ExitTraceResponse.exits:type_name -> keel.diag.v1.GuestExit
@@ -974,7 +906,7 @@ var file_control_proto_depIdxs = []int32{
 	7,  // 12: keel.diag.v1.Control.NMI:output_type -> keel.diag.v1.NMIResponse
 	9,  // 13: keel.diag.v1.Control.Shutdown:output_type -> keel.diag.v1.ShutdownResponse
 	11, // 14: keel.diag.v1.Control.ExitTrace:output_type -> keel.diag.v1.ExitTraceResponse
-	16, // 15: keel.diag.v1.Control.GuestDump:output_type -> keel.diag.v1.GuestDumpResponse
+	16, // 15: keel.diag.v1.Control.GuestDump:output_type -> keel.diag.v1.FilePiece
 	14, // 16: keel.diag.v1.Control.Debug:output_type -> keel.diag.v1.DebugResponse
 	9,  // [9:17] is the sub-list for method output_type
 	1,  // [1:9] is the sub-list for method input_type
@@ -988,6 +920,7 @@ func file_control_proto_init() {
 	if File_control_proto != nil {
 		return
 	}
+	file_programs_proto_init()
 	file_control_proto_msgTypes[6].OneofWrappers = []any{}
 	file_control_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
@@ -996,7 +929,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,7 +32,7 @@ func (x *controlExitTraceServer) Send(m *ExitTraceResponse) error {
 }
 
 type Control_GuestDumpServer interface {
-	Send(*GuestDumpResponse) error
+	Send(*FilePiece) error
 	ttrpc.StreamServer
 }
 
@@ -40,7 +40,7 @@ type controlGuestDumpServer struct {
 	ttrpc.StreamServer
 }
 
-func (x *controlGuestDumpServer) Send(m *GuestDumpResponse) error {
+func (x *controlGuestDumpServer) Send(m *FilePiece) error {
 	return x.StreamServer.SendMsg(m)
 }
 
@@ -220,7 +220,7 @@ func (c *controlClient) GuestDump(ctx context.Context, req *GuestDumpRequest) (C
 }
 
 type Control_GuestDumpClient interface {
-	Recv() (*GuestDumpResponse, error)
+	Recv() (*FilePiece, error)
 	ttrpc.ClientStream
 }
 
@@ -228,8 +228,8 @@ type controlGuestDumpClient struct {
 	ttrpc.ClientStream
 }
 
-func (x *controlGuestDumpClient) Recv() (*GuestDumpResponse, error) {
-	m := new(GuestDumpResponse)
+func (x *controlGuestDumpClient) Recv() (*FilePiece, error) {
+	m := new(FilePiece)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ type Control interface {
 	Exits(ctx context.Context, vp int, send func(exits []*diagpb.GuestExit, lost uint64) error) error
 	// Dump calls send with the pieces of a core file of the guest, which is paused
 	// meanwhile, until it is whole or send fails.
-	Dump(ctx context.Context, send func(*diagpb.GuestDumpResponse) error) error
+	Dump(ctx context.Context, send func(*diagpb.FilePiece) error) error
 	// Debug listens for a debugger, unless it is only asked whether it would, and returns
 	// the vsock port.
 	Debug(onlyAsk bool) (port uint32, err error)
@@ -116,7 +116,7 @@ func (s control) ExitTrace(ctx context.Context, r *diagpb.ExitTraceRequest, send
 }
 
 // GuestDump sends a core file of the guest.
-func (s control) GuestDump(ctx context.Context, _ *diagpb.GuestDumpRequest, send func(*diagpb.GuestDumpResponse) error) error {
+func (s control) GuestDump(ctx context.Context, _ *diagpb.GuestDumpRequest, send func(*diagpb.FilePiece) error) error {
 	return s.failed("dump the guest", s.config.Control.Dump(ctx, send))
 }
 

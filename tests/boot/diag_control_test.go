@@ -53,7 +53,8 @@ func (vm *diagVM) diag(t *testing.T, command string, args ...string) string {
 	return keelTool(t, handoff.OutcomePoweroff, append([]string{"diag", command, vm.Name}, args...)...)
 }
 
-// prompt ends what the shell runs.
+// prompt ends a loop that the shell runs. A shell with job control goes on when Ctrl-C has
+// ended a command in the body of a loop: loops here end with their conditions.
 func (vm *diagVM) prompt(t *testing.T) {
 	t.Helper()
 	vm.Send(t, "\x03")
@@ -62,7 +63,7 @@ func (vm *diagVM) prompt(t *testing.T) {
 
 // pauses: a paused guest does nothing, not even its clock ticks, until it is resumed.
 func (vm *diagVM) pauses(t *testing.T) {
-	vm.Send(t, "i=0; while :; do i=$((i+1)); echo tick $i.; sleep 0.1; done\r")
+	vm.Send(t, "i=0; while sleep 0.1; do i=$((i+1)); echo tick $i.; done\r")
 	vm.Expect(t, "tick 3.\r\n")
 	if said := vm.diag(t, "pause"); said != "paused\n" {
 		t.Errorf("%q", said)
@@ -128,7 +129,7 @@ func (vm *diagVM) interrupted(t *testing.T) {
 
 // exits: what the guest prints is among its exits.
 func (vm *diagVM) exits(t *testing.T) {
-	vm.Send(t, "while :; do echo; sleep 0.1; done\r")
+	vm.Send(t, "while sleep 0.1; do echo; done\r")
 	type exit struct {
 		TimeNS int64 `json:"time_ns"`
 		VP     int

@@ -178,7 +178,7 @@ func (vm *diagVM) gdb(t *testing.T, kernel string, lines ...string) string {
 func (vm *diagVM) debugged(t *testing.T) {
 	symbols := vm.symbols(t)
 	kernel := vmlinux(t, symbols)
-	vm.Send(t, "while :; do uname; sleep 0.1; done\r")
+	vm.Send(t, "while sleep 0.1 && uname; do :; done\r")
 	vm.Expect(t, "Linux\r\n")
 	for _, command := range []string{"break", "hbreak"} {
 		said := vm.gdb(t, kernel, "info threads", command+" *"+symUname, "continue", "p/x $rip", "bt 2", "stepi", "p/x $rip", "continue", "p/x $rip",
