@@ -201,7 +201,7 @@ func (vm *diagVM) debugged(t *testing.T) {
 		vm.Expect(t, "Linux\r\n")
 	}
 	// One that goes without a word leaves the guest as one that detaches.
-	vm.hangsUp(t, symbols[symUname].at)
+	vm.hangsUp(t, symbols[symUname].at, symbols[symBanner].at)
 	for range 5 {
 		vm.Expect(t, "Linux\r\n")
 	}
@@ -209,8 +209,9 @@ func (vm *diagVM) debugged(t *testing.T) {
 	vm.failed(t, handoff.OutcomeUsage, "loopback", "diag", "gdb", vm.Name, "--listen", "0.0.0.0:1234")
 }
 
-// hangsUp is a debugger that plants a breakpoint, stops the guest with Ctrl-C, and is gone.
-func (vm *diagVM) hangsUp(t *testing.T, at uint64) {
+// hangsUp is a debugger that plants breakpoints, one of them where nothing runs, stops the
+// guest with Ctrl-C, comes to the other one, and is gone.
+func (vm *diagVM) hangsUp(t *testing.T, at, never uint64) {
 	t.Helper()
 	conn, err := vm.dial(t).Debug(t.Context())
 	if err != nil {
@@ -245,10 +246,10 @@ func (vm *diagVM) hangsUp(t *testing.T, at uint64) {
 		return fmt.Sprintf("$%s#%02x", data, sum)
 	}
 	ask(packet("?"), "T05")
-	ask(packet(fmt.Sprintf("Z0,%x,1", at+1)), "$OK") // where nothing runs
+	ask(packet(fmt.Sprintf("Z0,%x,1", never)), "$OK")
 	ask(packet("c"), "+")
 	vm.Expect(t, "Linux\r\n")
 	ask("\x03", "T02")
 	ask(packet(fmt.Sprintf("Z0,%x,1", at)), "$OK")
-	ask(packet("c"), "T05") // it comes to the breakpoint
+	ask(packet("c"), "T05")
 }
