@@ -13,8 +13,8 @@ import (
 	"keel/vtl"
 )
 
-// guestControl lets clients of the diagnostics act on the guest, one that is not
-// confidential.
+// guestControl lets clients of the diagnostics act on the guest. Where that is confidential
+// only its owner may do so.
 type guestControl struct {
 	keel *keel
 	life context.Context // of the paravisor
