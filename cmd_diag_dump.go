@@ -25,6 +25,9 @@ func dumpCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if path == "" {
+				return &handoff.Failure{Outcome: handoff.OutcomeUsage, Cause: "no file to write", Remedy: "name one with --output"}
+			}
 			d := &dumpFile{path: path, errs: cmd.ErrOrStderr(), told: time.Now()}
 			err := withVM(cmd.Context(), args[0], func(c *client.Client) error { return c.Dump(cmd.Context(), d) })
 			if err := d.close(err); err != nil {
@@ -43,7 +46,6 @@ func dumpCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVarP(&path, "output", "o", "", "file to write, which must not exist")
-	_ = cmd.MarkFlagRequired("output") // there is such a flag
 	return cmd
 }
 
