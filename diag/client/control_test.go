@@ -167,13 +167,15 @@ func TestControlRefused(t *testing.T) {
 	start(t, confidential, server.Config{Root: &part{}, Control: untouched, Confidential: true})
 	start(t, nothing, server.Config{Root: &part{}})
 	calls := map[string]func(c *Client) error{
-		"Pause":     func(c *Client) error { _, err := c.Pause(t.Context()); return err },
-		"Resume":    func(c *Client) error { _, err := c.Resume(t.Context()); return err },
-		"Reset":     func(c *Client) error { _, err := c.Reset(t.Context()); return err },
-		"NMI":       func(c *Client) error { _, err := c.NMI(t.Context(), 0); return err },
-		"Shutdown":  func(c *Client) error { _, _, err := c.Shutdown(t.Context(), true); return err },
-		"ExitTrace": func(c *Client) error { return c.Exits(t.Context(), 0, 0, func([]GuestExit, uint64) error { return nil }) },
-		"Debug":     func(c *Client) error { _, err := c.Debug(t.Context()); return err },
+		"Pause":    func(c *Client) error { _, err := c.Pause(t.Context()); return err },
+		"Resume":   func(c *Client) error { _, err := c.Resume(t.Context()); return err },
+		"Reset":    func(c *Client) error { _, err := c.Reset(t.Context()); return err },
+		"NMI":      func(c *Client) error { _, err := c.NMI(t.Context(), 0); return err },
+		"Shutdown": func(c *Client) error { _, _, err := c.Shutdown(t.Context(), true); return err },
+		"ExitTrace": func(c *Client) error {
+			return c.Exits(t.Context(), 0, 0, func([]GuestExit, uint64) error { return nil })
+		},
+		"Debug": func(c *Client) error { _, err := c.Debug(t.Context()); return err },
 	}
 	for name, call := range calls {
 		for want, fail := range map[error]error{

@@ -17,6 +17,7 @@ import (
 
 // diagControl acts on the guest of a VM. Confidential guests are left alone.
 func diagControl(t *testing.T, vm *diagVM) {
+	t.Helper()
 	if vm.Confidential {
 		core := filepath.Join(t.TempDir(), "core")
 		for rule, commands := range map[string][]string{
