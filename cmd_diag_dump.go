@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,56 +25,38 @@ func dumpCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var d *dumpFile
-			err := withVM(cmd.Context(), args[0], func(c *client.Client) (err error) {
-				d, err = saveDump(cmd.Context(), c, path, cmd.ErrOrStderr())
-				return err
-			})
-			if err != nil {
+			if path == "" {
+				return &handoff.Failure{Outcome: handoff.OutcomeUsage, Cause: "no file to write", Remedy: "name one with --output"}
+			}
+			d := &dumpFile{path: path, errs: cmd.ErrOrStderr(), told: time.Now()}
+			err := withVM(cmd.Context(), args[0], func(c *client.Client) error { return c.Dump(cmd.Context(), d) })
+			if err := d.close(err); err != nil {
 				return err
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), struct {
 					File  string `json:"file"`
-					Size  uint64 `json:"size"`
-					Bytes uint64 `json:"bytes"` // that are no holes
-				}{path, d.size, d.written})
+					Size  int64  `json:"size"`
+					Bytes int64  `json:"bytes"` // that are no holes
+				}{d.path, d.size, d.written})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, of which %s are not zero\n", path, mebibytes(d.size), mebibytes(d.written))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, of which %s are no holes\n", d.path, mebibytes(d.size), mebibytes(d.written))
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVarP(&path, "output", "o", "", "file to write, which must not exist")
-	_ = cmd.MarkFlagRequired("output") // there is such a flag
 	return cmd
 }
 
-func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
-// saveDump writes a dump to a file that it makes, and that is gone again if it fails.
-func saveDump(ctx context.Context, c *client.Client, path string, errs io.Writer) (d *dumpFile, err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, &handoff.Failure{Outcome: handoff.OutcomeUsage, Cause: "the file cannot be made", Err: err, Remedy: "name one that does not exist"}
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(path) // the error to report is the first one
-		}
-	}()
-	d = &dumpFile{file: f, errs: errs, told: time.Now()}
-	err = c.Dump(ctx, d.piece)
-	if err == nil {
-		err = d.failed(f.Truncate(int64(d.size)))
-	}
-	return d, errors.Join(err, d.failed(f.Close()))
-}
-
-// dumpFile is a core file that is being written, with holes where there are zeroes.
+// dumpFile is a core file that is being written, with holes where there are zeros. It is
+// made when there is something for it. Its errors are of type *handoff.Failure.
 type dumpFile struct {
-	file          *os.File
-	size, written uint64
+	path          string
+	file          *os.File // nil: nothing has come yet
+	size, written int64
 
 	errs io.Writer
 	told time.Time
@@ -84,18 +65,57 @@ type dumpFile struct {
 // dumpProgress is how often somebody who waits is told how far it is.
 const dumpProgress = 2 * time.Second
 
-// piece writes a piece.
-func (d *dumpFile) piece(size, offset uint64, data []byte) error {
-	d.size = size
-	if _, err := d.file.WriteAt(data, int64(offset)); err != nil {
-		return d.failed(err)
+// Write writes data.
+func (d *dumpFile) Write(b []byte) (int, error) {
+	if err := d.open(b); err != nil {
+		return 0, err
 	}
-	d.written += uint64(len(data))
+	n, err := d.file.Write(b)
+	d.written += int64(n)
+	d.size += int64(n)
 	if time.Since(d.told) >= dumpProgress {
 		d.told = time.Now()
-		fmt.Fprintf(d.errs, "keel: %d %% of %s\n", 100*offset/size, mebibytes(size))
+		fmt.Fprintf(d.errs, "keel: %s of the guest's memory\n", mebibytes(d.size))
 	}
+	return n, d.failed(err)
+}
+
+// open makes the file, which begins with some bytes.
+func (d *dumpFile) open(b []byte) error {
+	if d.file != nil {
+		return nil
+	}
+	d.path = sealedName(d.path, b)
+	f, err := os.OpenFile(d.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return &handoff.Failure{Outcome: handoff.OutcomeUsage, Cause: "the file cannot be made", Err: err, Remedy: "name one that does not exist"}
+	}
+	d.file = f
 	return nil
+}
+
+// Seek goes on behind a hole, from where the file is.
+func (d *dumpFile) Seek(offset int64, whence int) (int64, error) {
+	if err := d.open(nil); err != nil {
+		return 0, err
+	}
+	d.size += offset
+	at, err := d.file.Seek(offset, whence)
+	return at, d.failed(err)
+}
+
+// Truncate makes the file end behind a hole.
+func (d *dumpFile) Truncate(size int64) error { return d.failed(d.file.Truncate(size)) }
+
+// close ends the file. One that is not whole, because of err, is removed.
+func (d *dumpFile) close(err error) error {
+	if d.file == nil {
+		return err
+	}
+	if err = errors.Join(err, d.failed(d.file.Close())); err != nil {
+		_ = os.Remove(d.path) // the error to report is the first one
+	}
+	return err
 }
 
 // failed is an error of writing, nil for nil.

@@ -23,14 +23,9 @@ func (k *keel) diagnose(ctx context.Context) {
 	if k.tee != nil {
 		attest = k.attest
 	}
-	confidential := k.config.Isolation != config.IsolationNone
-	var control server.Control
-	if !confidential {
-		control = &guestControl{keel: k}
-	}
 	s, err := server.New(server.Config{
-		Root: root, Confidential: confidential, Debug: k.env.Policy.Name == config.Debug().Name,
-		Attest: attest, Logs: root.logs, Control: control, Programs: k.programs(), Capture: k.captures(),
+		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Debug: k.env.Policy.Name == config.Debug().Name,
+		Attest: attest, Logs: root.logs, Control: &guestControl{keel: k, life: ctx}, Programs: k.programs(), Capture: k.captures(),
 		Owner: k.env.Policy.Owner, Instance: func() owner.Instance { return k.tpmKeys().instance() }, Log: k.env.Log,
 	})
 	if err != nil {

@@ -13,10 +13,11 @@ import (
 	"keel/vtl"
 )
 
-// guestControl lets clients of the diagnostics act on the guest, one that is not
-// confidential.
+// guestControl lets clients of the diagnostics act on the guest. Where that is confidential
+// only its owner may do so.
 type guestControl struct {
 	keel *keel
+	life context.Context // of the paravisor
 
 	mu   sync.Mutex
 	user string // one of those below, empty for nobody
@@ -35,6 +36,7 @@ const (
 	userPause  = "another pause"
 	userResume = "another resume"
 	userDump   = "a dump"
+	userGDB    = "a debugger"
 )
 
 // take makes somebody the only one who pauses the guest and lets it go on, until give.
@@ -42,7 +44,7 @@ func (c *guestControl) take(user string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.user != "" {
-		return fmt.Errorf("%w: %s is under way", server.ErrState, c.user)
+		return fmt.Errorf("%w: there is %s", server.ErrState, c.user)
 	}
 	c.user = user
 	return nil
@@ -80,7 +82,7 @@ func (c *guestControl) Reset() (paused bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.user == userDump {
-		return false, fmt.Errorf("%w: %s is under way", server.ErrState, userDump)
+		return false, fmt.Errorf("%w: there is %s", server.ErrState, userDump)
 	}
 	c.guest().Stop(vtl.End{Kind: vtl.EndReset, Message: "a client of the diagnostics"})
 	return c.guest().Paused(), nil

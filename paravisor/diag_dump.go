@@ -22,7 +22,7 @@ const standing = 10 * time.Second
 
 // Dump sends a core file of the guest. Requests to disks that are under way may still
 // write to its memory.
-func (c *guestControl) Dump(ctx context.Context, send func(*diagpb.GuestDumpResponse) error) error {
+func (c *guestControl) Dump(ctx context.Context, send func(*diagpb.FilePiece) error) error {
 	if err := c.take(userDump); err != nil {
 		return err
 	}
@@ -34,17 +34,16 @@ func (c *guestControl) Dump(ctx context.Context, send func(*diagpb.GuestDumpResp
 	if err != nil {
 		return err
 	}
-	d := dump{c.keel.machine, layout, send}
-	if err := d.pages(0, layout.Head); err != nil {
+	d := dump{machine: c.keel.machine, send: send}
+	if err := d.pages(layout.Head); err != nil {
 		return err
 	}
-	for i, r := range ranges {
-		if err := d.ram(layout.Offsets[i], r); err != nil {
+	for _, r := range ranges {
+		if err := d.ram(r); err != nil {
 			return err
 		}
 	}
-	// The last message tells of the size, also when it ends with zeroes.
-	return send(&diagpb.GuestDumpResponse{Size: layout.Size, Offset: layout.Size})
+	return d.flush()
 }
 
 // layout pauses the guest and lays the file out.
@@ -122,19 +121,20 @@ func mappings(ctx context.Context, g *vtl.Guest, vp int) (all []x86emu.Mapping, 
 // dump sends a file.
 type dump struct {
 	machine *machine
-	layout  *coredump.Layout
-	send    func(*diagpb.GuestDumpResponse) error
+	send    func(*diagpb.FilePiece) error
+
+	data  []byte // that were not sent yet
+	zeros int    // bytes that follow it
 }
 
-// ram sends a range of the guest's memory that lies at an offset of the file.
-func (d *dump) ram(offset uint64, r coredump.Range) error {
+// ram sends a range of the guest's memory.
+func (d *dump) ram(r coredump.Range) error {
 	for at := uint64(0); at < r.Size; at += x86.LargePageSize {
-		n := min(r.Size-at, x86.LargePageSize)
-		memory, err := d.machine.memory.Slice(r.GPA+x86.GPA(at), int(n))
+		memory, err := d.machine.memory.Slice(r.GPA+x86.GPA(at), int(min(r.Size-at, x86.LargePageSize)))
 		if err != nil {
 			return err
 		}
-		if err := d.pages(offset+at, memory); err != nil {
+		if err := d.pages(memory); err != nil {
 			return err
 		}
 	}
@@ -143,29 +143,44 @@ func (d *dump) ram(offset uint64, r coredump.Range) error {
 
 var zeroPage [x86.PageSize]byte
 
-// pages sends what is not zero of pages that lie at an offset of the file.
-func (d *dump) pages(offset uint64, memory []byte) error {
-	begin := 0 // of pages that were not sent yet
-	for at := 0; at < len(memory); at += x86.PageSize {
-		end := at + x86.PageSize
-		zero := bytes.Equal(memory[at:end], zeroPage[:])
+// pages sends whole pages, the last of them when more come.
+func (d *dump) pages(memory []byte) error {
+	for len(memory) > 0 {
+		n, zero := alike(memory)
 		if zero {
-			end = at
-		}
-		if zero || end == len(memory) || end-begin == pieceBytes {
-			if err := d.piece(offset+uint64(begin), memory[begin:end]); err != nil {
+			d.zeros += n
+		} else {
+			if err := d.flush(); err != nil {
 				return err
 			}
-			begin = at + x86.PageSize
+			d.data = memory[:n]
 		}
+		memory = memory[n:]
 	}
 	return nil
 }
 
-// piece sends a piece, unless it is empty.
-func (d *dump) piece(offset uint64, data []byte) error {
-	if len(data) == 0 {
+// flush sends what waits.
+func (d *dump) flush() error {
+	if len(d.data) == 0 && d.zeros == 0 {
 		return nil
 	}
-	return d.send(&diagpb.GuestDumpResponse{Size: d.layout.Size, Offset: offset, Data: data})
+	p := &diagpb.FilePiece{Data: d.data, Zeros: uint64(d.zeros)}
+	d.data, d.zeros = nil, 0
+	return d.send(p)
+}
+
+// alike returns how many bytes of whole pages are all zero, or go in one piece because
+// none of the pages is.
+func alike(memory []byte) (n int, zero bool) {
+	for ; n < len(memory); n += x86.PageSize {
+		z := bytes.Equal(memory[n:n+x86.PageSize], zeroPage[:])
+		switch {
+		case n == 0:
+			zero = z
+		case z != zero, !zero && n == pieceBytes:
+			return n, zero
+		}
+	}
+	return n, zero
 }

@@ -41,10 +41,12 @@ type Environment struct {
 	// guest's memory unless it is nil. It is called when the guest has disks.
 	Devices func(memory *guestmem.Memory) (Devices, error)
 	// Listen makes the listener of the diagnostics service; nil for no service.
-	Listen  func() (net.Listener, error)
-	Control io.ReadWriter // events out, commands in
-	Console io.ReadWriter // the guest's first serial port
-	Log     *slog.Logger  // until the configuration is known
+	Listen func() (net.Listener, error)
+	// ListenDebug makes the one for a debugger of the guest; nil for none.
+	ListenDebug func() (net.Listener, error)
+	Control     io.ReadWriter // events out, commands in
+	Console     io.ReadWriter // the guest's first serial port
+	Log         *slog.Logger  // until the configuration is known
 	// LogTo makes the log that goes to the host.
 	LogTo func(level slog.Leveler, json bool) slog.Handler
 	// Panic makes the paravisor panic once the guest runs, so that tests see

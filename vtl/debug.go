@@ -130,12 +130,10 @@ func (d *Debugger) Go(ctx context.Context, action func(vp int) Action) error {
 	return nil
 }
 
-// Detach takes all breakpoints out of the guest and lets it go on.
+// Detach takes all breakpoints out of the guest and lets it go on, also when it cannot be
+// paused for that.
 func (d *Debugger) Detach(ctx context.Context) error {
-	if err := d.Halt(ctx); err != nil {
-		return err
-	}
-	var errs []error
+	errs := []error{d.Halt(ctx)}
 	for at := range d.planted {
 		errs = append(errs, d.ClearBreak(at))
 	}

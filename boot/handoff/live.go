@@ -27,3 +27,7 @@ func livePrefix(uid int) string { return "@keel/" + strconv.Itoa(uid) + "/" }
 
 // VsockDiag is the vsock port of the diagnostics service in the VM (keel.diag.v1).
 const VsockDiag = 1024
+
+// VsockDebug is the vsock port in the VM on which Keel listens for a debugger of the guest,
+// once a client of the diagnostics has asked for it, and until one has come.
+const VsockDebug = 1026

@@ -32,6 +32,7 @@ const patience = 30 * time.Second
 // again for the next call.
 type Client struct {
 	target string
+	path   string // of the hybrid socket
 	dial   func(ctx context.Context) (net.Conn, error)
 
 	mu     sync.Mutex
@@ -48,9 +49,14 @@ func Dial(ctx context.Context, target string) (*Client, error) {
 	if !strings.HasPrefix(target, "@") && !strings.Contains(target, "/") {
 		path = handoff.VsockSocket(os.Getuid(), target)
 	}
-	return newClient(ctx, target, func(ctx context.Context) (net.Conn, error) {
+	c, err := newClient(ctx, target, func(ctx context.Context) (net.Conn, error) {
 		return vsock.Dial(ctx, path, handoff.VsockDiag)
 	})
+	if err != nil {
+		return nil, err
+	}
+	c.path = path
+	return c, nil
 }
 
 // newClient makes the first connection.

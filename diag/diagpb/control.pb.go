@@ -673,6 +673,96 @@ func (x *GuestExit) GetValue() uint64 {
 	return 0
 }
 
+type DebugRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Do not listen: tell only whether it would be done.
+	OnlyAsk       bool `protobuf:"varint,1,opt,name=only_ask,json=onlyAsk,proto3" json:"only_ask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DebugRequest) Reset() {
+	*x = DebugRequest{}
+	mi := &file_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DebugRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DebugRequest) ProtoMessage() {}
+
+func (x *DebugRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DebugRequest.ProtoReflect.Descriptor instead.
+func (*DebugRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DebugRequest) GetOnlyAsk() bool {
+	if x != nil {
+		return x.OnlyAsk
+	}
+	return false
+}
+
+type DebugResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The vsock port.
+	Port          uint32 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DebugResponse) Reset() {
+	*x = DebugResponse{}
+	mi := &file_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DebugResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DebugResponse) ProtoMessage() {}
+
+func (x *DebugResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DebugResponse.ProtoReflect.Descriptor instead.
+func (*DebugResponse) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DebugResponse) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 type GuestDumpRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -681,7 +771,7 @@ type GuestDumpRequest struct {
 
 func (x *GuestDumpRequest) Reset() {
 	*x = GuestDumpRequest{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +783,7 @@ func (x *GuestDumpRequest) String() string {
 func (*GuestDumpRequest) ProtoMessage() {}
 
 func (x *GuestDumpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,78 +796,14 @@ func (x *GuestDumpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestDumpRequest.ProtoReflect.Descriptor instead.
 func (*GuestDumpRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
-}
-
-// GuestDumpResponse is a piece of the file, behind those before it. What is between pieces
-// is zeroes.
-type GuestDumpResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Size of the whole file, the same in all messages.
-	Size uint64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
-	// Where in the file data lies.
-	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
-	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GuestDumpResponse) Reset() {
-	*x = GuestDumpResponse{}
-	mi := &file_control_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GuestDumpResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GuestDumpResponse) ProtoMessage() {}
-
-func (x *GuestDumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GuestDumpResponse.ProtoReflect.Descriptor instead.
-func (*GuestDumpResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *GuestDumpResponse) GetSize() uint64 {
-	if x != nil {
-		return x.Size
-	}
-	return 0
-}
-
-func (x *GuestDumpResponse) GetOffset() uint64 {
-	if x != nil {
-		return x.Offset
-	}
-	return 0
-}
-
-func (x *GuestDumpResponse) GetData() []byte {
-	if x != nil {
-		return x.Data
-	}
-	return nil
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 var File_control_proto protoreflect.FileDescriptor
 
 const file_control_proto_rawDesc = "" +
 	"\n" +
-	"\rcontrol.proto\x12\fkeel.diag.v1\"\x0e\n" +
+	"\rcontrol.proto\x12\fkeel.diag.v1\x1a\x0eprograms.proto\"\x0e\n" +
 	"\fPauseRequest\".\n" +
 	"\rPauseResponse\x12\x1d\n" +
 	"\n" +
@@ -816,20 +842,21 @@ const file_control_proto_rawDesc = "" +
 	"\x04size\x18\x05 \x01(\rR\x04size\x12\x10\n" +
 	"\x03rip\x18\x06 \x01(\x04R\x03rip\x12\x14\n" +
 	"\x05where\x18\a \x01(\x04R\x05where\x12\x14\n" +
-	"\x05value\x18\b \x01(\x04R\x05value\"\x12\n" +
-	"\x10GuestDumpRequest\"S\n" +
-	"\x11GuestDumpResponse\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data2\xf9\x03\n" +
+	"\x05value\x18\b \x01(\x04R\x05value\")\n" +
+	"\fDebugRequest\x12\x19\n" +
+	"\bonly_ask\x18\x01 \x01(\bR\aonlyAsk\"#\n" +
+	"\rDebugResponse\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\rR\x04port\"\x12\n" +
+	"\x10GuestDumpRequest2\xb3\x04\n" +
 	"\aControl\x12@\n" +
 	"\x05Pause\x12\x1a.keel.diag.v1.PauseRequest\x1a\x1b.keel.diag.v1.PauseResponse\x12C\n" +
 	"\x06Resume\x12\x1b.keel.diag.v1.ResumeRequest\x1a\x1c.keel.diag.v1.ResumeResponse\x12@\n" +
 	"\x05Reset\x12\x1a.keel.diag.v1.ResetRequest\x1a\x1b.keel.diag.v1.ResetResponse\x12:\n" +
 	"\x03NMI\x12\x18.keel.diag.v1.NMIRequest\x1a\x19.keel.diag.v1.NMIResponse\x12I\n" +
 	"\bShutdown\x12\x1d.keel.diag.v1.ShutdownRequest\x1a\x1e.keel.diag.v1.ShutdownResponse\x12N\n" +
-	"\tExitTrace\x12\x1e.keel.diag.v1.ExitTraceRequest\x1a\x1f.keel.diag.v1.ExitTraceResponse0\x01\x12N\n" +
-	"\tGuestDump\x12\x1e.keel.diag.v1.GuestDumpRequest\x1a\x1f.keel.diag.v1.GuestDumpResponse0\x01B\x12Z\x10keel/diag/diagpbb\x06proto3"
+	"\tExitTrace\x12\x1e.keel.diag.v1.ExitTraceRequest\x1a\x1f.keel.diag.v1.ExitTraceResponse0\x01\x12F\n" +
+	"\tGuestDump\x12\x1e.keel.diag.v1.GuestDumpRequest\x1a\x17.keel.diag.v1.FilePiece0\x01\x12@\n" +
+	"\x05Debug\x12\x1a.keel.diag.v1.DebugRequest\x1a\x1b.keel.diag.v1.DebugResponseB\x12Z\x10keel/diag/diagpbb\x06proto3"
 
 var (
 	file_control_proto_rawDescOnce sync.Once
@@ -843,7 +870,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_control_proto_goTypes = []any{
 	(*PauseRequest)(nil),      // 0: keel.diag.v1.PauseRequest
 	(*PauseResponse)(nil),     // 1: keel.diag.v1.PauseResponse
@@ -858,8 +885,10 @@ var file_control_proto_goTypes = []any{
 	(*ExitTraceRequest)(nil),  // 10: keel.diag.v1.ExitTraceRequest
 	(*ExitTraceResponse)(nil), // 11: keel.diag.v1.ExitTraceResponse
 	(*GuestExit)(nil),         // 12: keel.diag.v1.GuestExit
-	(*GuestDumpRequest)(nil),  // 13: keel.diag.v1.GuestDumpRequest
-	(*GuestDumpResponse)(nil), // 14: keel.diag.v1.GuestDumpResponse
+	(*DebugRequest)(nil),      // 13: keel.diag.v1.DebugRequest
+	(*DebugResponse)(nil),     // 14: keel.diag.v1.DebugResponse
+	(*GuestDumpRequest)(nil),  // 15: keel.diag.v1.GuestDumpRequest
+	(*FilePiece)(nil),         // 16: keel.diag.v1.FilePiece
 }
 var file_control_proto_depIdxs = []int32{
 	12, // 0: keel.diag.v1.ExitTraceResponse.exits:type_name -> keel.diag.v1.GuestExit
@@ -869,16 +898,18 @@ var file_control_proto_depIdxs = []int32{
 	6,  // 4: keel.diag.v1.Control.NMI:input_type -> keel.diag.v1.NMIRequest
 	8,  // 5: keel.diag.v1.Control.Shutdown:input_type -> keel.diag.v1.ShutdownRequest
 	10, // 6: keel.diag.v1.Control.ExitTrace:input_type -> keel.diag.v1.ExitTraceRequest
-	13, // 7: keel.diag.v1.Control.GuestDump:input_type -> keel.diag.v1.GuestDumpRequest
-	1,  // 8: keel.diag.v1.Control.Pause:output_type -> keel.diag.v1.PauseResponse
-	3,  // 9: keel.diag.v1.Control.Resume:output_type -> keel.diag.v1.ResumeResponse
-	5,  // 10: keel.diag.v1.Control.Reset:output_type -> keel.diag.v1.ResetResponse
-	7,  // 11: keel.diag.v1.Control.NMI:output_type -> keel.diag.v1.NMIResponse
-	9,  // 12: keel.diag.v1.Control.Shutdown:output_type -> keel.diag.v1.ShutdownResponse
-	11, // 13: keel.diag.v1.Control.ExitTrace:output_type -> keel.diag.v1.ExitTraceResponse
-	14, // 14: keel.diag.v1.Control.GuestDump:output_type -> keel.diag.v1.GuestDumpResponse
-	8,  // [8:15] is the sub-list for method output_type
-	1,  // [1:8] is the sub-list for method input_type
+	15, // 7: keel.diag.v1.Control.GuestDump:input_type -> keel.diag.v1.GuestDumpRequest
+	13, // 8: keel.diag.v1.Control.Debug:input_type -> keel.diag.v1.DebugRequest
+	1,  // 9: keel.diag.v1.Control.Pause:output_type -> keel.diag.v1.PauseResponse
+	3,  // 10: keel.diag.v1.Control.Resume:output_type -> keel.diag.v1.ResumeResponse
+	5,  // 11: keel.diag.v1.Control.Reset:output_type -> keel.diag.v1.ResetResponse
+	7,  // 12: keel.diag.v1.Control.NMI:output_type -> keel.diag.v1.NMIResponse
+	9,  // 13: keel.diag.v1.Control.Shutdown:output_type -> keel.diag.v1.ShutdownResponse
+	11, // 14: keel.diag.v1.Control.ExitTrace:output_type -> keel.diag.v1.ExitTraceResponse
+	16, // 15: keel.diag.v1.Control.GuestDump:output_type -> keel.diag.v1.FilePiece
+	14, // 16: keel.diag.v1.Control.Debug:output_type -> keel.diag.v1.DebugResponse
+	9,  // [9:17] is the sub-list for method output_type
+	1,  // [1:9] is the sub-list for method input_type
 	1,  // [1:1] is the sub-list for extension type_name
 	1,  // [1:1] is the sub-list for extension extendee
 	0,  // [0:1] is the sub-list for field type_name
@@ -889,6 +920,7 @@ func file_control_proto_init() {
 	if File_control_proto != nil {
 		return
 	}
+	file_programs_proto_init()
 	file_control_proto_msgTypes[6].OneofWrappers = []any{}
 	file_control_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
@@ -897,7 +929,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -15,6 +15,7 @@ type ControlService interface {
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 	ExitTrace(context.Context, *ExitTraceRequest, Control_ExitTraceServer) error
 	GuestDump(context.Context, *GuestDumpRequest, Control_GuestDumpServer) error
+	Debug(context.Context, *DebugRequest) (*DebugResponse, error)
 }
 
 type Control_ExitTraceServer interface {
@@ -31,7 +32,7 @@ func (x *controlExitTraceServer) Send(m *ExitTraceResponse) error {
 }
 
 type Control_GuestDumpServer interface {
-	Send(*GuestDumpResponse) error
+	Send(*FilePiece) error
 	ttrpc.StreamServer
 }
 
@@ -39,7 +40,7 @@ type controlGuestDumpServer struct {
 	ttrpc.StreamServer
 }
 
-func (x *controlGuestDumpServer) Send(m *GuestDumpResponse) error {
+func (x *controlGuestDumpServer) Send(m *FilePiece) error {
 	return x.StreamServer.SendMsg(m)
 }
 
@@ -81,6 +82,13 @@ func RegisterControlService(srv *ttrpc.Server, svc ControlService) {
 				}
 				return svc.Shutdown(ctx, &req)
 			},
+			"Debug": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req DebugRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Debug(ctx, &req)
+			},
 		},
 		Streams: map[string]ttrpc.Stream{
 			"ExitTrace": {
@@ -117,6 +125,7 @@ type ControlClient interface {
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 	ExitTrace(context.Context, *ExitTraceRequest) (Control_ExitTraceClient, error)
 	GuestDump(context.Context, *GuestDumpRequest) (Control_GuestDumpClient, error)
+	Debug(context.Context, *DebugRequest) (*DebugResponse, error)
 }
 
 type controlClient struct {
@@ -211,7 +220,7 @@ func (c *controlClient) GuestDump(ctx context.Context, req *GuestDumpRequest) (C
 }
 
 type Control_GuestDumpClient interface {
-	Recv() (*GuestDumpResponse, error)
+	Recv() (*FilePiece, error)
 	ttrpc.ClientStream
 }
 
@@ -219,10 +228,18 @@ type controlGuestDumpClient struct {
 	ttrpc.ClientStream
 }
 
-func (x *controlGuestDumpClient) Recv() (*GuestDumpResponse, error) {
-	m := new(GuestDumpResponse)
+func (x *controlGuestDumpClient) Recv() (*FilePiece, error) {
+	m := new(FilePiece)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+func (c *controlClient) Debug(ctx context.Context, req *DebugRequest) (*DebugResponse, error) {
+	var resp DebugResponse
+	if err := c.client.Call(ctx, "keel.diag.v1.Control", "Debug", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }

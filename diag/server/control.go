@@ -36,7 +36,10 @@ type Control interface {
 	Exits(ctx context.Context, vp int, send func(exits []*diagpb.GuestExit, lost uint64) error) error
 	// Dump calls send with the pieces of a core file of the guest, which is paused
 	// meanwhile, until it is whole or send fails.
-	Dump(ctx context.Context, send func(*diagpb.GuestDumpResponse) error) error
+	Dump(ctx context.Context, send func(*diagpb.FilePiece) error) error
+	// Debug listens for a debugger, unless it is only asked whether it would, and returns
+	// the vsock port.
+	Debug(onlyAsk bool) (port uint32, err error)
 }
 
 // MaxExitTime is for how long exits are sent at most, unless it is without end.
@@ -48,7 +51,7 @@ type control struct{ *Server }
 func (s control) methods() map[string]method {
 	all := map[string]method{
 		"Pause": unary(s.Pause), "Resume": unary(s.Resume), "Reset": unary(s.Reset), "NMI": unary(s.NMI), "Shutdown": unary(s.Shutdown),
-		"ExitTrace": stream(s.ExitTrace), "GuestDump": stream(s.GuestDump),
+		"ExitTrace": stream(s.ExitTrace), "GuestDump": stream(s.GuestDump), "Debug": unary(s.Debug),
 	}
 	if s.config.Control == nil {
 		for name, m := range all {
@@ -113,8 +116,14 @@ func (s control) ExitTrace(ctx context.Context, r *diagpb.ExitTraceRequest, send
 }
 
 // GuestDump sends a core file of the guest.
-func (s control) GuestDump(ctx context.Context, _ *diagpb.GuestDumpRequest, send func(*diagpb.GuestDumpResponse) error) error {
+func (s control) GuestDump(ctx context.Context, _ *diagpb.GuestDumpRequest, send func(*diagpb.FilePiece) error) error {
 	return s.failed("dump the guest", s.config.Control.Dump(ctx, send))
+}
+
+// Debug listens for a debugger.
+func (s control) Debug(_ context.Context, r *diagpb.DebugRequest) (*diagpb.DebugResponse, error) {
+	port, err := s.config.Control.Debug(r.GetOnlyAsk())
+	return &diagpb.DebugResponse{Port: port}, s.failed("let a debugger in", err)
 }
 
 // vp is the VP that a client names, or -1 for all.

@@ -43,13 +43,14 @@ var rules = map[string]access{
 	"Logs/Settings": {rule: "public-fields", confidential: true, release: true},
 	"Logs/Update":   {rule: "settings", release: true},
 
-	"Control/Pause":     {rule: "guest-state", release: true},
-	"Control/Resume":    {rule: "guest-state", release: true},
-	"Control/Reset":     {rule: "guest-state", release: true},
-	"Control/NMI":       {rule: "guest-state", release: true},
-	"Control/Shutdown":  {rule: "guest-state", release: true},
+	"Control/Pause":     {rule: "guest-state", release: true, owner: signed},
+	"Control/Resume":    {rule: "guest-state", release: true, owner: signed},
+	"Control/Reset":     {rule: "guest-state", release: true, owner: signed},
+	"Control/NMI":       {rule: "guest-state", release: true, owner: signed},
+	"Control/Shutdown":  {rule: "guest-state", release: true, owner: signed},
 	"Control/ExitTrace": {rule: "guest-exits", release: true},
-	"Control/GuestDump": {rule: "guest-memory", release: true},
+	"Control/GuestDump": {rule: "guest-memory", release: true, owner: sealed},
+	"Control/Debug":     {rule: "guest-debugger", release: true},
 
 	// Who runs programs in VTL2, or reads its files, reads the guest's memory, and the keys
 	// of its TPM.

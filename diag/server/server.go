@@ -38,7 +38,7 @@ type Config struct {
 	// nil where the guest is not confidential. It gives up when its context ends.
 	Attest func(ctx context.Context, nonce []byte) ([]byte, error)
 	Logs   LogsConfig
-	// Control acts on the guest. It may be nil where the guest is confidential.
+	// Control acts on the guest; nil for nobody.
 	Control Control
 	// Programs is what the service Programs reaches.
 	Programs Programs

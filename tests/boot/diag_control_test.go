@@ -2,43 +2,60 @@ package boot
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"keel/boot/handoff"
+	"keel/diag/vsock"
 )
 
 // diagControl acts on the guest of a VM. Confidential guests are left alone.
 func diagControl(t *testing.T, vm *diagVM) {
+	t.Helper()
 	if vm.Confidential {
+		core := filepath.Join(t.TempDir(), "core")
 		for rule, commands := range map[string][]string{
-			"guest-state": {"pause", "resume", "reset", "nmi", "nmi --vp 0", "shutdown", "shutdown --force"},
-			"guest-exits": {"exits"},
+			"guest-state":    {"pause", "resume", "reset", "nmi", "nmi --vp 0", "shutdown", "shutdown --force"},
+			"guest-exits":    {"exits"},
+			"guest-memory":   {"dump -o " + core},
+			"guest-debugger": {"gdb"},
 		} {
 			for _, command := range commands {
 				vm.failed(t, handoff.OutcomeBadConfig, "rule "+rule+" refuses", append([]string{"diag"}, append(strings.Fields(command), vm.Name)...)...)
 			}
+		}
+		if _, err := os.Stat(core); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("a file of a dump that was refused: %v", err)
+		}
+		if _, err := vsock.Dial(t.Context(), handoff.VsockSocket(os.Getuid(), vm.Name), handoff.VsockDebug); !errors.Is(err, vsock.ErrNoPort) {
+			t.Errorf("the port of debuggers: %v", err)
 		}
 		return
 	}
 	t.Run("pause", vm.pauses)
 	t.Run("nmi", vm.interrupted)
 	t.Run("exits", vm.exits)
+	t.Run("dump", vm.dumps)
+	t.Run("gdb", vm.debugged)
 	t.Run("shutdown", vm.pressed)
 	t.Run("reset", vm.resets)
 }
 
-// do runs a command of "keel diag" on the VM, which must go well, and returns what it
+// diag runs a command of "keel diag" on the VM, which must go well, and returns what it
 // printed.
-func (vm *diagVM) do(t *testing.T, command string, args ...string) string {
+func (vm *diagVM) diag(t *testing.T, command string, args ...string) string {
 	t.Helper()
 	return keelTool(t, handoff.OutcomePoweroff, append([]string{"diag", command, vm.Name}, args...)...)
 }
 
-// prompt ends what the shell runs.
+// prompt ends a loop that the shell runs. A shell with job control goes on when Ctrl-C has
+// ended a command in the body of a loop: loops here end with their conditions.
 func (vm *diagVM) prompt(t *testing.T) {
 	t.Helper()
 	vm.Send(t, "\x03")
@@ -47,9 +64,9 @@ func (vm *diagVM) prompt(t *testing.T) {
 
 // pauses: a paused guest does nothing, not even its clock ticks, until it is resumed.
 func (vm *diagVM) pauses(t *testing.T) {
-	vm.Send(t, "i=0; while :; do i=$((i+1)); echo tick $i.; sleep 0.1; done\r")
+	vm.Send(t, "i=0; while sleep 0.1; do i=$((i+1)); echo tick $i.; done\r")
 	vm.Expect(t, "tick 3.\r\n")
-	if said := vm.do(t, "pause"); said != "paused\n" {
+	if said := vm.diag(t, "pause"); said != "paused\n" {
 		t.Errorf("%q", said)
 	}
 	before := look(t, vm.Name, "exits").sum()
@@ -60,13 +77,13 @@ func (vm *diagVM) pauses(t *testing.T) {
 	if paused := look(t, vm.Name, "paused").Value; paused != true {
 		t.Errorf("the tree says paused %v", paused)
 	}
-	if said := vm.do(t, "pause", "--json"); !strings.Contains(said, `"was_paused": true`) {
+	if said := vm.diag(t, "pause", "--json"); !strings.Contains(said, `"was_paused": true`) {
 		t.Errorf("%q", said)
 	}
-	if said := vm.do(t, "resume"); said != "runs\n" {
+	if said := vm.diag(t, "resume"); said != "runs\n" {
 		t.Errorf("%q", said)
 	}
-	if said := vm.do(t, "resume"); said != "was not paused\n" {
+	if said := vm.diag(t, "resume"); said != "was not paused\n" {
 		t.Errorf("%q", said)
 	}
 	last, err := strconv.Atoi(vm.Match(t, `tick (\d+)\.\r\n`)[0])
@@ -96,15 +113,15 @@ func (vm *diagVM) nmis(t *testing.T) (sum int) {
 // goes on.
 func (vm *diagVM) interrupted(t *testing.T) {
 	before := vm.nmis(t)
-	vm.do(t, "nmi")
+	vm.diag(t, "nmi")
 	if after := vm.nmis(t); after != before+vm.VPs {
 		t.Errorf("%d NMIs of %d VPs", after-before, vm.VPs)
 	}
-	vm.do(t, "pause")
-	if said := vm.do(t, "nmi", "--vp", strconv.Itoa(vm.VPs-1)); !strings.Contains(said, "paused") {
+	vm.diag(t, "pause")
+	if said := vm.diag(t, "nmi", "--vp", strconv.Itoa(vm.VPs-1)); !strings.Contains(said, "paused") {
 		t.Errorf("%q", said)
 	}
-	vm.do(t, "resume")
+	vm.diag(t, "resume")
 	if after := vm.nmis(t); after != before+vm.VPs+1 {
 		t.Errorf("%d NMIs, one of a VP", after-before)
 	}
@@ -113,7 +130,7 @@ func (vm *diagVM) interrupted(t *testing.T) {
 
 // exits: what the guest prints is among its exits.
 func (vm *diagVM) exits(t *testing.T) {
-	vm.Send(t, "while :; do echo; sleep 0.1; done\r")
+	vm.Send(t, "while sleep 0.1; do echo; done\r")
 	type exit struct {
 		TimeNS int64 `json:"time_ns"`
 		VP     int
@@ -125,7 +142,7 @@ func (vm *diagVM) exits(t *testing.T) {
 		Value  uint64
 	}
 	lines, last := 0, int64(0)
-	for line := range strings.Lines(vm.do(t, "exits", "--for", "2s", "--kind", "pio", "--json")) {
+	for line := range strings.Lines(vm.diag(t, "exits", "--for", "2s", "--kind", "pio", "--json")) {
 		var e exit
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatalf("%q: %v", line, err)
@@ -140,7 +157,7 @@ func (vm *diagVM) exits(t *testing.T) {
 	if lines < 3 {
 		t.Errorf("the guest printed %d lines, as its exits say", lines)
 	}
-	if table := vm.do(t, "exits", "--for", "500ms", "--vp", "0"); !strings.Contains(table, "SECONDS") || !strings.Contains(table, "write 0x3f8/1") {
+	if table := vm.diag(t, "exits", "--for", "500ms", "--vp", "0"); !strings.Contains(table, "SECONDS") || !strings.Contains(table, "write 0x3f8/1") {
 		t.Errorf("%s", table)
 	}
 	vm.prompt(t)
@@ -151,7 +168,7 @@ func (vm *diagVM) exits(t *testing.T) {
 
 // pressed: the guest has no driver for the power button, and is not ended by it.
 func (vm *diagVM) pressed(t *testing.T) {
-	if said := vm.do(t, "shutdown"); !strings.Contains(said, "does not listen") {
+	if said := vm.diag(t, "shutdown"); !strings.Contains(said, "does not listen") {
 		t.Errorf("%q", said)
 	}
 }
@@ -160,18 +177,18 @@ func (vm *diagVM) pressed(t *testing.T) {
 // instruction.
 func (vm *diagVM) resets(t *testing.T) {
 	before := look(t, vm.Name, "resets").sum()
-	vm.do(t, "reset")
+	vm.diag(t, "reset")
 	vm.Expect(t, "keel-guest:/# ")
-	vm.do(t, "pause")
-	if said := vm.do(t, "reset"); !strings.Contains(said, "paused") {
+	vm.diag(t, "pause")
+	if said := vm.diag(t, "reset"); !strings.Contains(said, "paused") {
 		t.Errorf("%q", said)
 	}
-	vm.do(t, "pause") // waits until it stands again
+	vm.diag(t, "pause") // waits until it stands again
 	exits := look(t, vm.Name, "exits").sum()
 	if after := look(t, vm.Name, "exits").sum(); after != exits {
 		t.Errorf("the guest had %v exits after its reset", after-exits)
 	}
-	vm.do(t, "resume")
+	vm.diag(t, "resume")
 	vm.Expect(t, "keel-guest:/# ")
 	if n := look(t, vm.Name, "resets").sum(); n != before+2 {
 		t.Errorf("%v resets", n-before)

@@ -82,6 +82,14 @@ var secretCalls = []struct {
 	{method: "Diag/Attest", request: &diagpb.AttestRequest{Nonce: make([]byte, 32)}},
 	{method: "Logs/Watch", request: &diagpb.WatchRequest{What: &diagpb.InspectRequest{Depth: 16}}},
 	{method: "Owner/Nonce", request: &diagpb.NonceRequest{}},
+
+	{method: "Control/NMI", request: &diagpb.NMIRequest{}, need: needSigned},
+	{method: "Control/Pause", request: &diagpb.PauseRequest{}, need: needSigned},
+	{method: "Control/GuestDump", request: &diagpb.GuestDumpRequest{}, need: needSealed, shows: []marker.Place{marker.Memory, marker.Registers}},
+	{method: "Control/Resume", request: &diagpb.ResumeRequest{}, need: needSigned},
+	{method: "Control/ExitTrace", request: &diagpb.ExitTraceRequest{DurationMs: 100}, need: needOther},
+	{method: "Control/Debug", request: &diagpb.DebugRequest{}, need: needOther},
+	{method: "Control/Shutdown", request: &diagpb.ShutdownRequest{}, need: needSigned},
 }
 
 // schema returns the methods of the diagnostics.
@@ -102,6 +110,7 @@ func schema() map[string]protoreflect.MethodDescriptor {
 // TestSecretCalls: no method is forgotten.
 func TestSecretCalls(t *testing.T) {
 	methods := schema()
+	delete(methods, "Control/Reset") // after all others
 	for _, c := range secretCalls {
 		if methods[c.method] == nil {
 			t.Errorf("%s is called twice, or is no method", c.method)
@@ -124,6 +133,7 @@ func TestSecrets(t *testing.T) {
 	for _, c := range secretCalls {
 		v.call(t, c.method, c.request, c.need, c.shows)
 	}
+	v.call(t, "Control/Reset", &diagpb.ResetRequest{}, needSigned, nil) // as the last: the secrets go
 	// The search finds what crosses.
 	console := marker.Of(v.seed, marker.Console)
 	v.call(t, "Diag/Attest", &diagpb.AttestRequest{Nonce: console[:]}, needNothing, nil)

@@ -54,8 +54,9 @@ func run() handoff.Outcome {
 	env := paravisor.Environment{
 		Control: control, Console: console, Log: slog.New(logTo(slog.LevelInfo, false)), LogTo: logTo,
 		Open: open, OpenOracle: func() (hcl.Partition, error) { return kvm.Open() },
-		Devices: assign,
-		Listen:  listen,
+		Devices:     assign,
+		Listen:      func() (net.Listener, error) { return listen(handoff.VsockDiag, server.MaxClients) },
+		ListenDebug: func() (net.Listener, error) { return listen(handoff.VsockDebug, 1) },
 	}
 	var err error
 	if env.Handoff, err = handoff.Read(handoff.SysDir); err != nil {
@@ -77,9 +78,9 @@ func run() handoff.Outcome {
 	return paravisor.Run(context.Background(), env)
 }
 
-// listen makes the listener of the diagnostics service.
-func listen() (net.Listener, error) {
-	l, err := vsock.Listen(handoff.VsockDiag, server.MaxClients)
+// listen listens on a vsock port, for some clients at a time who wait.
+func listen(port uint32, waiting int) (net.Listener, error) {
+	l, err := vsock.Listen(port, waiting)
 	if err != nil {
 		return nil, err // not a nil *Listener in an interface
 	}
