@@ -116,8 +116,10 @@ func (s *Server) look(r *diagpb.InspectRequest) (*diagpb.InspectResponse, error)
 		return nil, status.Errorf(codes.NotFound, "%s: %q", why, path)
 	}
 	answer := &diagpb.InspectResponse{Field: diagpb.FromField(&found), Confidential: s.config.Confidential}
-	if n := proto.Size(answer); n > maxAnswer {
-		return nil, status.Errorf(codes.ResourceExhausted, "the answer would have %d bytes, more than %d: ask for less depth, or a path", n, maxAnswer)
+	if diagpb.AtMost(&found) > maxAnswer {
+		if n := proto.Size(answer); n > maxAnswer {
+			return nil, status.Errorf(codes.ResourceExhausted, "the answer would have %d bytes, more than %d: ask for less depth, or a path", n, maxAnswer)
+		}
 	}
 	return answer, nil
 }
