@@ -73,7 +73,8 @@ func largest() []byte {
 	fields := []*Field{
 		{Name: "h", Unit: "us", Sensitivity: Sensitivity_SENSITIVITY_PUBLIC, Value: &Field_Histogram{Histogram: h}},
 		{Name: "t", Value: &Field_Text{Text: strings.Repeat("t", 4000)}},
-		{Name: "n", Value: &Field_Number{Number: most[0]}}, {Name: "b", Value: &Field_Truth{Truth: true}},
+		{Name: "n", Value: &Field_Number{Number: most[0]}},
+		{Name: "b", Value: &Field_Truth{Truth: true}},
 	}
 	b, _ := proto.Marshal(&Field{Name: "r", Doc: strings.Repeat("d", 4000), Value: &Field_Node{Node: &Node{Fields: fields, Withheld: true}}})
 	return b
