@@ -89,7 +89,12 @@ func (k *keel) settings() server.Settings {
 	traceValue, setTrace := constant(traceNone), func(string) error {
 		return fmt.Errorf("%w: exits are logged by debug images", server.ErrPolicy)
 	}
-	if t := k.logs.exits; t != nil {
+	switch t := k.logs.exits; {
+	case k.config.Isolation != config.IsolationNone:
+		setTrace = func(string) error {
+			return fmt.Errorf("%w: when a confidential guest exits is its own", server.ErrPolicy)
+		}
+	case t != nil:
 		traceValue, setTrace = t.String, t.set
 	}
 	return server.Settings{

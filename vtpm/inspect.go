@@ -13,7 +13,7 @@ import (
 func (t *TPM) Inspect(f *inspect.Fields) {
 	s := t.Stats()
 	const private, public = inspect.Private, inspect.Public
-	f.Node("commands", commands(s.Commands), "commands by code (Library part 2 §6.5.2); 0 for codes that do not exist")
+	f.Each("commands", "code", commands(s.Commands), "commands by code (Library part 2 §6.5.2); 0 for codes that do not exist")
 	for _, c := range []struct {
 		name string
 		s    inspect.Sensitivity
@@ -34,8 +34,8 @@ func (t *TPM) Inspect(f *inspect.Fields) {
 		f.Uint(c.name, c.s, inspect.Count, c.v, c.doc)
 	}
 	f.Histogram("commit_latency", public, inspect.Microseconds, s.latency(), "how long commits took")
-	f.Uint("permanent", private, inspect.Bytes, uint64(s.Permanent), "size of the committed state")
-	f.Uint("volatile", private, inspect.Bytes, uint64(s.Volatile), "size of the last volatile state")
+	f.Gauge("permanent", private, inspect.Bytes, uint64(s.Permanent), "size of the committed state")
+	f.Gauge("volatile", private, inspect.Bytes, uint64(s.Volatile), "size of the last volatile state")
 }
 
 // latency returns the latencies of commits, in microseconds.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +19,7 @@ import (
 	"keel/diag/diagpb"
 	"keel/diag/frame"
 	"keel/diag/inspect"
+	"keel/diag/journal"
 	"keel/diag/server"
 )
 
@@ -161,18 +164,22 @@ func TestAlive(t *testing.T) {
 
 // FuzzStream lets a VM answer whatever it likes to who follows it.
 func FuzzStream(f *testing.F) {
-	message, _ := proto.Marshal(&diagpb.InspectResponse{Field: &diagpb.Field{Name: "n\x1b", Value: &diagpb.Field_Number{Number: 7}}})
+	tree, _ := proto.Marshal(&diagpb.InspectResponse{Field: &diagpb.Field{Name: "n\x1b", Value: &diagpb.Field_Number{Number: 7}}})
+	line, _ := proto.Marshal(&diagpb.LogRecord{Seq: 1, TimeNs: -1, Message: "m\x1b", Level: 9, Attrs: []*diagpb.LogAttr{{Key: "k\n", Value: "v\u202e"}, nil}})
+	message, _ := proto.Marshal(&diagpb.KmsgRecord{TimeUs: ^uint64(0), Level: ^uint32(0), Text: "t\x00"})
 	data := func(stream uint32, flags byte, b []byte) []byte {
 		return frame.Append(nil, frame.Head{Stream: stream, Type: frame.Data, Flags: flags}, b)
 	}
-	f.Add(data(1, 0, message))
-	f.Add(append(data(1, 0, message), data(1, frame.RemoteClosed|frame.NoData, nil)...))
-	f.Add(append(data(3, 0, message), data(1, frame.RemoteClosed, message)...))
-	f.Add(append(data(1, frame.RemoteClosed, message), data(1, 0, message)...))
-	f.Add(response(nil))
-	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x01\x07\x01"))
-	f.Add([]byte("\xff\xff\xff\xff\x00\x00\x00\x01\x03\x00"))
-	f.Fuzz(func(t *testing.T, answer []byte) {
+	f.Add(data(1, 0, tree), byte(0))
+	f.Add(data(1, 0, line), byte(1))
+	f.Add(data(1, 0, message), byte(2))
+	f.Add(append(data(1, 0, tree), data(1, frame.RemoteClosed|frame.NoData, nil)...), byte(0))
+	f.Add(append(data(3, 0, tree), data(1, frame.RemoteClosed, tree)...), byte(0))
+	f.Add(append(data(1, frame.RemoteClosed, tree), data(1, 0, tree)...), byte(0))
+	f.Add(response(nil), byte(0))
+	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x01\x07\x01"), byte(0))
+	f.Add([]byte("\xff\xff\xff\xff\x00\x00\x00\x01\x03\x00"), byte(0))
+	f.Fuzz(func(t *testing.T, answer []byte, method byte) {
 		c, vm := fake(t)
 		defer c.Close()
 		go func() {
@@ -183,13 +190,35 @@ func FuzzStream(f *testing.F) {
 			vm.Write(answer)
 		}()
 		seen := 0
-		err := c.Watch(t.Context(), "", 1, interval, func(tree *Tree) error {
+		check := func(texts ...string) error {
 			seen++
-			if strings.ContainsAny(tree.Name+tree.Doc, "\n\x1b\x00") || tree.Sensitivity > inspect.Public {
-				t.Errorf("%+v", tree)
+			for _, s := range texts {
+				if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+					t.Errorf("%q", s)
+				}
 			}
 			return nil
-		})
+		}
+		var err error
+		switch method {
+		case 0:
+			err = c.Watch(t.Context(), "", 1, interval, func(tree *Tree) error { return check(tree.Name, tree.Doc) })
+		case 1:
+			err = c.Logs(t.Context(), slog.LevelDebug, 0, true, func(l *LogLine) error {
+				for _, a := range l.Attrs {
+					_ = check(a.Key, a.Value)
+					seen--
+				}
+				return check(l.Message, l.Level.String(), l.Time.String())
+			})
+		default:
+			err = c.Kmsg(t.Context(), true, func(m *KernelMessage) error {
+				if m.Time < 0 {
+					t.Errorf("%v", m.Time)
+				}
+				return check(m.Text)
+			})
+		}
 		if err != nil && strings.ContainsAny(err.Error(), "\n\x1b") {
 			t.Errorf("%q", err)
 		}
@@ -197,4 +226,63 @@ func FuzzStream(f *testing.F) {
 			t.Errorf("%d messages in %d bytes", seen, len(answer))
 		}
 	})
+}
+
+// TestLogsCalls makes the calls of the service Logs.
+func TestLogsCalls(t *testing.T) {
+	var j journal.Journal
+	log := slog.New(j.Handler(slog.NewTextHandler(io.Discard, nil), false))
+	log.Warn("line", "value", "hidden", inspect.PublicAttr("lun", 3))
+	value := "one"
+	config := server.Config{Root: &part{}, Logs: server.LogsConfig{Journal: &j, Settings: server.Settings{{
+		Name: "free", Doc: "a value", Values: "one or two\x1b", Get: func() string { return value },
+		Set: func(v string) error {
+			if v == "three" {
+				return server.ErrPolicy
+			}
+			value = v
+			return nil
+		},
+	}}}}
+	for _, config.Confidential = range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "s")
+		start(t, path, config)
+		c := dial(t, path)
+		var lines []*LogLine
+		if err := c.Logs(t.Context(), slog.LevelInfo, 0, false, func(l *LogLine) error { lines = append(lines, l); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if lines[0].Message != "line" || lines[0].Level != slog.LevelWarn || lines[0].Attrs[1] != (LogAttr{Key: "lun", Value: "3", Sensitivity: inspect.Public}) {
+			t.Errorf("%+v", lines[0])
+		}
+		if hidden := lines[0].Attrs[0]; hidden.Withheld != config.Confidential || (hidden.Value == "hidden") == config.Confidential {
+			t.Errorf("%+v", hidden)
+		}
+		text, err := c.Metrics(t.Context())
+		if err != nil || !strings.Contains(text, "\nkeel_looks_total ") {
+			t.Errorf("%s, %v", text, err)
+		}
+		list, err := c.Settings(t.Context())
+		if err != nil || len(list) != 1 || list[0].Values != "one or two?" || list[0].ReadOnly {
+			t.Errorf("%+v, %v", list, err)
+		}
+		set, err := c.Update(t.Context(), "free", "two")
+		if config.Confidential {
+			if !errors.Is(err, ErrRefused) {
+				t.Errorf("%+v, %v", set, err)
+			}
+			continue
+		}
+		if err != nil || set.Value != "two" {
+			t.Errorf("%+v, %v", set, err)
+		}
+		for name, want := range map[string]error{"none": ErrPath, "looks": ErrRefused, "bad\xff": ErrRequest} {
+			if _, err := c.Update(t.Context(), name, "x"); !errors.Is(err, want) {
+				t.Errorf("%q: %v", name, err)
+			}
+		}
+		if _, err := c.Update(t.Context(), "free", "three"); !errors.Is(err, ErrRefused) {
+			t.Errorf("%v", err)
+		}
+	}
 }

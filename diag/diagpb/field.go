@@ -21,9 +21,13 @@ const (
 
 // FromField returns a field of the tree as a message.
 func FromField(f *inspect.Field) *Field {
-	m := &Field{
-		Name: valid(f.Name), Doc: valid(f.Doc), Unit: valid(string(f.Unit)), Sensitivity: FromSensitivity(f.Sensitivity),
-	}
+	m := &Field{}
+	fromField(m, f)
+	return m
+}
+
+func fromField(m *Field, f *inspect.Field) {
+	m.Name, m.Doc, m.Unit, m.Sensitivity = valid(f.Name), valid(f.Doc), valid(string(f.Unit)), FromSensitivity(f.Sensitivity)
 	switch v := f.Value.(type) {
 	case uint64:
 		m.Value = &Field_Number{v}
@@ -35,12 +39,31 @@ func FromField(f *inspect.Field) *Field {
 		m.Value = &Field_Histogram{&Histogram{Bounds: v.Bounds, Counts: v.Counts}}
 	default:
 		n := &Node{Closed: f.Fields == nil, Withheld: f.Withheld}
+		below := make([]Field, len(f.Fields))
+		n.Fields = make([]*Field, len(f.Fields))
 		for i := range f.Fields {
-			n.Fields = append(n.Fields, FromField(&f.Fields[i]))
+			n.Fields[i] = &below[i]
+			fromField(n.Fields[i], &f.Fields[i])
 		}
 		m.Value = &Field_Node{n}
 	}
-	return m
+}
+
+// AtMost returns a bound of the size that a field has as a message, in bytes. To know it
+// costs less than the size.
+func AtMost(f *inspect.Field) int {
+	const tags = 64 // of all fields of a message, with their lengths and numbers
+	n := tags + len(f.Name) + len(f.Doc) + len(f.Unit)
+	switch v := f.Value.(type) {
+	case string:
+		n += len(v) // "?" takes the place of one byte or more
+	case inspect.Histogram:
+		n += 10 * (len(v.Bounds) + len(v.Counts))
+	}
+	for i := range f.Fields {
+		n += AtMost(&f.Fields[i])
+	}
+	return n
 }
 
 // FromSensitivity returns a sensitivity as messages have it.

@@ -43,6 +43,7 @@ func TestToField(t *testing.T) {
 func FuzzField(f *testing.F) {
 	b, _ := proto.Marshal(&Field{Name: "n", Value: &Field_Node{Node: &Node{Fields: []*Field{{Name: "x", Value: &Field_Number{Number: 1}}}}}})
 	f.Add(b)
+	f.Add(largest())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var m Field
 		if proto.Unmarshal(b, &m) != nil {
@@ -52,9 +53,29 @@ func FuzzField(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if n, most := proto.Size(FromField(&field)), AtMost(&field); n > most {
+			t.Errorf("%d bytes, at most %d: %+v", n, most, field)
+		}
 		again, err := ToField(FromField(&field))
 		if err != nil || !proto.Equal(FromField(&again), FromField(&field)) {
 			t.Errorf("%+v, %+v, %v", field, again, err)
 		}
 	})
+}
+
+// largest is a message that has everything, with numbers that take the most bytes.
+func largest() []byte {
+	most := make([]uint64, 10)
+	for i := range most {
+		most[i] = ^uint64(0)
+	}
+	h := &Histogram{Bounds: most, Counts: append(most, most[0])}
+	fields := []*Field{
+		{Name: "h", Unit: "us", Sensitivity: Sensitivity_SENSITIVITY_PUBLIC, Value: &Field_Histogram{Histogram: h}},
+		{Name: "t", Value: &Field_Text{Text: strings.Repeat("t", 4000)}},
+		{Name: "n", Value: &Field_Number{Number: most[0]}},
+		{Name: "b", Value: &Field_Truth{Truth: true}},
+	}
+	b, _ := proto.Marshal(&Field{Name: "r", Doc: strings.Repeat("d", 4000), Value: &Field_Node{Node: &Node{Fields: fields, Withheld: true}}})
+	return b
 }

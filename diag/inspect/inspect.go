@@ -68,6 +68,9 @@ type Fields struct {
 	deep int      // levels of nodes to look into
 }
 
+// usual is for how many fields of a node there is room before it needs more.
+const usual = 16
+
 // wanted tells whether the path leads through a name.
 func (f *Fields) wanted(name string) bool { return len(f.path) == 0 || f.path[0] == name }
 
@@ -120,8 +123,9 @@ func (f *Fields) Each(name, key string, n Node, doc string) {
 		below.deep--
 	}
 	if below.deep >= 0 {
+		below.list = make([]Field, 0, usual)
 		n.Inspect(&below)
-		field.Fields = append([]Field{}, below.list...)
+		field.Fields = below.list
 	}
 	f.list = append(f.list, field)
 }
@@ -129,13 +133,13 @@ func (f *Fields) Each(name, key string, n Node, doc string) {
 // Look looks at the field that a path names, and at the nodes beneath it, depth levels
 // down. An empty path names the root. The error wraps ErrPath.
 func Look(root Node, path string, depth int) (Field, error) {
-	f := Fields{deep: depth}
+	f := Fields{deep: depth, list: make([]Field, 0, usual)}
 	if path = strings.Trim(path, "/"); path != "" {
 		f.path = strings.Split(path, "/")
 	}
 	root.Inspect(&f)
 	if len(f.path) == 0 {
-		return Field{Sensitivity: Public, Fields: append([]Field{}, f.list...)}, nil
+		return Field{Sensitivity: Public, Fields: f.list}, nil
 	}
 	found := Field{Fields: f.list}
 	for range f.path {

@@ -34,7 +34,12 @@ func FuzzServer(f *testing.F) {
 	f.Add(raw(frame.Request, 0xffffffff, nil))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 1, 0})
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		s, l := serve(t, Config{Root: node{text: "here"}})
+		s, err := New(Config{Root: node{text: "here"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.times.idle = time.Second // a client whose streams do not end is dropped then
+		l := start(t, s)
 		c := l.connect()
 		c.SetDeadline(time.Now().Add(10 * time.Second))
 		go func() {

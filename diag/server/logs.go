@@ -144,11 +144,12 @@ func (s logs) Watch(ctx context.Context, r *diagpb.WatchRequest, send func(*diag
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		if err := s.turn(ctx); err != nil {
+		done, err := s.looking(ctx)
+		if err != nil {
 			return err
 		}
 		answer, err := s.look(r.GetWhat())
-		s.turned()
+		done()
 		if err == nil {
 			err = send(answer)
 		}

@@ -66,6 +66,7 @@ type Server struct {
 	ttrpc  *ttrpc.Server
 	turns  chan struct{} // has an element for each request that is being answered
 	open   chan struct{} // has an element for each stream
+	budget *budget
 	nonces nonces
 	counts counters
 	warned atomic.Int32
@@ -100,6 +101,7 @@ func New(c Config) (*Server, error) {
 		times:   times{idle: 2 * time.Minute, frame: 10 * time.Second, stall: 10 * time.Second, handler: 30 * time.Second},
 		turns:   make(chan struct{}, maxTurns),
 		open:    make(chan struct{}, maxStreams),
+		budget:  newBudget(budgetShare, budgetMost),
 		clients: map[*guard]struct{}{},
 	}
 	var err error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
@@ -30,6 +31,9 @@ func (s service) methods() map[string]method {
 	return map[string]method{"Ping": unary(s.Ping), "Inspect": unary(s.Inspect), "Attest": unary(s.Attest)}
 }
 
+// looks are the unary methods that look at the state tree.
+var looks = map[string]bool{"Diag/Inspect": true, "Logs/Metrics": true}
+
 // call surrounds every method: it asks the policy, waits for a turn, bounds the time, and counts.
 func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
 	s.counts.requests.Add(1)
@@ -39,10 +43,15 @@ func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *tt
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.times.handler)
 	defer cancel()
-	if err := s.turn(ctx); err != nil {
+	begin := s.inTurn
+	if looks[strings.TrimPrefix(info.FullMethod, "/"+servicePrefix)] {
+		begin = s.looking
+	}
+	done, err := begin(ctx)
+	if err != nil {
 		return nil, err
 	}
-	defer s.turned()
+	defer done()
 	if need == signed {
 		if err := s.authorize(ctx, info.FullMethod, unmarshal); err != nil {
 			return nil, s.deny(info.FullMethod, err.Error())
@@ -65,9 +74,20 @@ func (s *Server) turn(ctx context.Context) error {
 	case s.turns <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		s.counts.busy.Add(1)
-		return status.Error(codes.ResourceExhausted, "too many requests are being answered: try again")
+		return s.busy(ctx)
 	}
+}
+
+// inTurn waits for a turn. The caller calls done afterwards.
+func (s *Server) inTurn(ctx context.Context) (done func(), err error) { return s.turned, s.turn(ctx) }
+
+// busy refuses a request that did not get its turn, unless its client has gone.
+func (s *Server) busy(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	s.counts.busy.Add(1)
+	return status.Error(codes.ResourceExhausted, "too many requests are being answered: try again")
 }
 
 func (s *Server) turned() { <-s.turns }
@@ -116,8 +136,10 @@ func (s *Server) look(r *diagpb.InspectRequest) (*diagpb.InspectResponse, error)
 		return nil, status.Errorf(codes.NotFound, "%s: %q", why, path)
 	}
 	answer := &diagpb.InspectResponse{Field: diagpb.FromField(&found), Confidential: s.config.Confidential}
-	if n := proto.Size(answer); n > maxAnswer {
-		return nil, status.Errorf(codes.ResourceExhausted, "the answer would have %d bytes, more than %d: ask for less depth, or a path", n, maxAnswer)
+	if diagpb.AtMost(&found) > maxAnswer {
+		if n := proto.Size(answer); n > maxAnswer {
+			return nil, status.Errorf(codes.ResourceExhausted, "the answer would have %d bytes, more than %d: ask for less depth, or a path", n, maxAnswer)
+		}
 	}
 	return answer, nil
 }

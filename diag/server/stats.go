@@ -46,14 +46,14 @@ func (s *Server) Stats() Stats {
 func (s *Server) Inspect(f *inspect.Fields) {
 	n := s.Stats()
 	count := func(name string, v uint64, doc string) { f.Uint(name, inspect.Public, inspect.Count, v, doc) }
-	count("open", uint64(n.Open), "clients now")
+	f.Gauge("open", inspect.Public, inspect.Count, uint64(n.Open), "clients now")
 	count("clients", n.Clients, "clients that were served")
 	count("turned_away", n.TurnedAway, "clients that came while there was no room")
 	count("slow", n.Slow, "clients that were dropped because they were too slow")
 	count("bad_frames", n.BadFrames, "clients that were dropped for what they sent")
 	count("requests", n.Requests, "requests, streams among them")
 	count("streams", n.Streams, "streams")
-	count("following", uint64(n.Following), "streams now")
+	f.Gauge("following", inspect.Public, inspect.Count, uint64(n.Following), "streams now")
 	count("invalid", n.Invalid, "requests that were malformed, or for what there is not")
 	count("refused", n.Refused, "requests that were refused or failed")
 	count("denied", n.Denied, "requests that the policy does not allow")
@@ -64,7 +64,7 @@ func (s *Server) Inspect(f *inspect.Fields) {
 
 // Inspect writes the figures of the service Programs.
 func (s programs) Inspect(f *inspect.Fields) {
-	f.Uint("running", inspect.Public, inspect.Count, uint64(s.sessions.Running()), "programs that run for clients")
+	f.Gauge("running", inspect.Public, inspect.Count, uint64(s.sessions.Running()), "programs that run for clients")
 	readers, lost := 0, uint64(0)
 	for _, c := range s.config.Programs.Consoles {
 		if c.Output != nil {
@@ -72,6 +72,6 @@ func (s programs) Inspect(f *inspect.Fields) {
 			readers, lost = readers+now, lost+n
 		}
 	}
-	f.Uint("console_readers", inspect.Public, inspect.Count, uint64(readers), "clients who follow a serial port of the guest")
+	f.Gauge("console_readers", inspect.Public, inspect.Count, uint64(readers), "clients who follow a serial port of the guest")
 	f.Uint("console_lost", inspect.Public, inspect.Bytes, lost, "bytes of serial ports that slow clients lost")
 }

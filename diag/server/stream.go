@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
@@ -114,7 +115,7 @@ func (s *Server) follow(ctx context.Context, full string, to ttrpc.StreamServer,
 	if err = serve(ctx); err == nil {
 		err = out.finish()
 	}
-	if ctx.Err() == nil { // else the client has gone
+	if ctx.Err() == nil && !errors.Is(err, ttrpc.ErrClosed) { // else the client has gone
 		s.judge(err)
 	}
 	return err

@@ -51,7 +51,8 @@ func diagWatch(t *testing.T, vm *diagVM) {
 	if err := c.Watch(t.Context(), "exits/none", 0, server.MinInterval, func(*client.Tree) error { return nil }); !errors.Is(err, client.ErrPath) {
 		t.Errorf("%v", err)
 	}
-	if out := keelTool(t, handoff.OutcomePoweroff, "diag", "watch", vm.Name, "diag", "--interval", "100ms", "--count", "2"); strings.Count(out, "diag/following") < 1 || !strings.Contains(out, "/s\n") {
+	out := keelTool(t, handoff.OutcomePoweroff, "diag", "watch", vm.Name, "--depth", "0", "--interval", "100ms", "--count", "2")
+	if strings.Count(out, "uptime ") != 2 || strings.Count(out, "version ") != 1 || !strings.Contains(out, "/s\n") {
 		t.Errorf("%s", out)
 	}
 }
@@ -81,14 +82,17 @@ func diagLog(t *testing.T, vm *diagVM) {
 		}
 		return nil
 	}
-	if err := c.Logs(t.Context(), slog.LevelDebug, 0, false, read); err != nil || last == nil {
-		t.Fatalf("%+v, %v", last, err)
+	if err := c.Logs(t.Context(), slog.LevelDebug, 0, false, read); err != nil {
+		t.Fatal(err)
 	}
 	if (withheld > 0) != (vm.Confidential && private > 0) {
 		t.Errorf("%d private values, %d withheld", private, withheld)
 	}
 	// The log goes on while somebody follows it: a reset says why.
-	before := last.Seq
+	before := uint64(0)
+	if last != nil {
+		before = last.Seq
+	}
 	ended := make(chan error, 1)
 	go func() {
 		ended <- c.Logs(t.Context(), slog.LevelInfo, before, true, func(l *client.LogLine) error {
@@ -141,7 +145,7 @@ func diagKmsg(t *testing.T, vm *diagVM) {
 		vm.failed(t, handoff.OutcomeBadConfig, "rule kernel-log refuses", "diag", "kmsg", vm.Name)
 		return
 	}
-	if out := keelTool(t, handoff.OutcomePoweroff, "diag", "kmsg", vm.Name); !strings.Contains(out, "] Linux version ") {
+	if out := keelTool(t, handoff.OutcomePoweroff, "diag", "kmsg", vm.Name); strings.Count(out, "] ") < 10 {
 		t.Errorf("%s", out)
 	}
 	n := 0
