@@ -112,8 +112,10 @@ func TestReporter(t *testing.T) {
 	server.refuse = false
 	tell(5)
 	want := []keyrelease.State{
-		{Sequence: 1, Header: [32]byte{1}, Key: [32]byte{9}, Start: true}, {Sequence: 2, Header: [32]byte{1}, Key: [32]byte{9}, Start: true},
-		{Sequence: 3, Header: [32]byte{1}, Key: [32]byte{9}}, {Sequence: 5, Header: [32]byte{1}, Key: [32]byte{9}},
+		{Sequence: 1, Header: [32]byte{1}, Key: [32]byte{9}, Start: true},
+		{Sequence: 2, Header: [32]byte{1}, Key: [32]byte{9}, Start: true},
+		{Sequence: 3, Header: [32]byte{1}, Key: [32]byte{9}},
+		{Sequence: 5, Header: [32]byte{1}, Key: [32]byte{9}},
 	}
 	if len(server.states) != len(want) {
 		t.Fatalf("%v", server.states)

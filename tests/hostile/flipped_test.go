@@ -146,7 +146,7 @@ func (d *doctor) write() string {
 }
 
 // hanging says that it runs, and does nothing else.
-var hanging = append(slices.Clone(waiting[:8]),
+var hanging = append(slices.Clone(waiting[:8:8]),
 	0xfa,       // cli
 	0xf4,       // hlt
 	0xeb, 0xfc, // jmp cli

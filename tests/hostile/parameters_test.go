@@ -58,6 +58,7 @@ func (p *parameters) add(e ...mapEntry)   { p.memory = append(p.memory, e...) }
 func (p *parameters) clone() *parameters {
 	return &parameters{slices.Clone(p.memory), bytes.Clone(p.vps), bytes.Clone(p.host)}
 }
+
 func (p *parameters) gap(page, pages uint64) {
 	r := p.ram()
 	end := r.Page + r.Pages
