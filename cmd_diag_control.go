@@ -81,13 +81,14 @@ func whilePaused(said string, paused bool) string {
 // actCommand makes a command that acts on a VM and says what became of it.
 func actCommand(name, short string, act func(context.Context, *client.Client) (any, string, error)) *cobra.Command {
 	var asJSON bool
+	var sign signFlags
 	cmd := &cobra.Command{
 		Use:               name + " VM",
 		Short:             short,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withVM(cmd.Context(), args[0], func(c *client.Client) error {
+			return sign.withVM(cmd.Context(), args[0], func(c *client.Client) error {
 				answer, said, err := act(cmd.Context(), c)
 				if err != nil {
 					return err
@@ -101,6 +102,7 @@ func actCommand(name, short string, act func(context.Context, *client.Client) (a
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	sign.add(cmd.Flags())
 	return cmd
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"keel/boot/handoff"
 	"keel/diag/client"
+	"keel/diag/owner"
 )
 
 // dumpCommand writes a core file of a guest.
@@ -22,7 +23,8 @@ func dumpCommand() *cobra.Command {
 		Use:   "dump VM -o FILE",
 		Short: "Write the guest's memory and registers to an ELF core file",
 		Long: "Write the guest's memory and registers to an ELF core file, which gdb and crash open. The guest is paused meanwhile.\n" +
-			"FILE must not exist; it takes as much room as the guest has used memory.",
+			"FILE must not exist; it takes as much room as the guest has used memory. Of a confidential guest it is encrypted\n" +
+			"to its owner, is called FILE.age, and takes as much room as the guest has memory.",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeVM,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,9 +41,13 @@ func dumpCommand() *cobra.Command {
 					File  string `json:"file"`
 					Size  uint64 `json:"size"`
 					Bytes uint64 `json:"bytes"` // that are no holes
-				}{path, d.size, d.written})
+				}{d.path, d.size, d.written})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, of which %s are not zero\n", path, mebibytes(d.size), mebibytes(d.written))
+			what := "of which " + mebibytes(d.written) + " are not zero"
+			if d.sealed {
+				what = "for the owner alone: keel diag open"
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s\n", d.path, mebibytes(d.size), what)
 			return err
 		},
 	}
@@ -64,18 +70,35 @@ func saveDump(ctx context.Context, c *client.Client, path string, errs io.Writer
 			_ = os.Remove(path) // the error to report is the first one
 		}
 	}()
-	d = &dumpFile{file: f, errs: errs, told: time.Now()}
+	d = &dumpFile{path: path, file: f, errs: errs, told: time.Now()}
 	err = c.Dump(ctx, d.piece)
 	if err == nil {
 		err = d.failed(f.Truncate(int64(d.size)))
 	}
-	return d, errors.Join(err, d.failed(f.Close()))
+	if err = errors.Join(err, d.failed(f.Close())); err == nil && d.sealed {
+		err = d.rename()
+	}
+	return d, err
+}
+
+// rename gives an encrypted file a name that says so, which must not exist either.
+func (d *dumpFile) rename() error {
+	old := d.path
+	if d.path = sealedName(old, []byte(owner.Header)); d.path == old {
+		return nil
+	}
+	if err := d.failed(os.Link(old, d.path)); err != nil {
+		return err
+	}
+	return d.failed(os.Remove(old))
 }
 
 // dumpFile is a core file that is being written, with holes where there are zeroes.
 type dumpFile struct {
+	path          string
 	file          *os.File
-	size, written uint64
+	size, written uint64 // size: so far, where it is encrypted
+	sealed        bool
 
 	errs io.Writer
 	told time.Time
@@ -86,14 +109,23 @@ const dumpProgress = 2 * time.Second
 
 // piece writes a piece.
 func (d *dumpFile) piece(size, offset uint64, data []byte) error {
-	d.size = size
+	if offset == 0 {
+		d.sealed = client.Sealed(data)
+	}
+	if d.size = size; d.sealed {
+		d.size = offset + uint64(len(data))
+	}
 	if _, err := d.file.WriteAt(data, int64(offset)); err != nil {
 		return d.failed(err)
 	}
 	d.written += uint64(len(data))
 	if time.Since(d.told) >= dumpProgress {
 		d.told = time.Now()
-		fmt.Fprintf(d.errs, "keel: %d %% of %s\n", 100*offset/size, mebibytes(size))
+		if d.sealed {
+			fmt.Fprintf(d.errs, "keel: %s\n", mebibytes(d.size))
+		} else {
+			fmt.Fprintf(d.errs, "keel: %d %% of %s\n", 100*offset/size, mebibytes(size))
+		}
 	}
 	return nil
 }

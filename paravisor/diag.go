@@ -25,7 +25,7 @@ func (k *keel) diagnose(ctx context.Context) {
 	}
 	confidential := k.config.Isolation != config.IsolationNone
 	var control server.Control
-	if !confidential {
+	if keys := &k.env.Policy.Owner; !confidential || keys.Signer != nil || keys.Recipient != nil {
 		control = &guestControl{keel: k}
 	}
 	s, err := server.New(server.Config{

@@ -41,15 +41,15 @@ var rules = map[string]access{
 	"Logs/Metrics":  {rule: "public-fields", confidential: true, release: true},
 	"Logs/Watch":    {rule: "public-fields", confidential: true, release: true},
 	"Logs/Settings": {rule: "public-fields", confidential: true, release: true},
-	"Logs/Update":   {rule: "settings", release: true},
+	"Logs/Update":   {rule: "settings", release: true, owner: signed},
 
-	"Control/Pause":     {rule: "guest-state", release: true},
-	"Control/Resume":    {rule: "guest-state", release: true},
-	"Control/Reset":     {rule: "guest-state", release: true},
-	"Control/NMI":       {rule: "guest-state", release: true},
-	"Control/Shutdown":  {rule: "guest-state", release: true},
+	"Control/Pause":     {rule: "guest-state", release: true, owner: signed},
+	"Control/Resume":    {rule: "guest-state", release: true, owner: signed},
+	"Control/Reset":     {rule: "guest-state", release: true, owner: signed},
+	"Control/NMI":       {rule: "guest-state", release: true, owner: signed},
+	"Control/Shutdown":  {rule: "guest-state", release: true, owner: signed},
 	"Control/ExitTrace": {rule: "guest-exits", release: true},
-	"Control/GuestDump": {rule: "guest-memory", release: true},
+	"Control/GuestDump": {rule: "guest-memory", release: true, owner: sealed},
 
 	// Who runs programs in VTL2, or reads its files, reads the guest's memory, and the keys
 	// of its TPM.
@@ -76,9 +76,11 @@ var rules = map[string]access{
 	"Programs/Console":      {rule: "console-output", release: true},
 	"Programs/ConsoleInput": {rule: "console-input", release: true},
 
-	"Capture/PacketCapture": {rule: "storage", release: true},
+	"Capture/PacketCapture": {rule: "storage", release: true, owner: sealed},
 
 	"Owner/Nonce": {rule: "nonce", confidential: true, release: true},
+	// What values a log has that are not marked public, nobody has looked at.
+	"Owner/Journal": {rule: "full-log", release: true, owner: sealed},
 }
 
 // check refuses a method that the policy does not allow, by the name of the rule, and
