@@ -92,7 +92,7 @@ func TestOpenBad(t *testing.T) {
 	}
 	for why, args := range map[string][]string{
 		"give --identity":     {sealed, out},
-		"no age identity":     {"--identity", sealed, sealed, out},
+		"no age identity":     {"--identity", file(t, "none", "no key"), sealed, out},
 		"to somebody else":    {"--identity", stranger, sealed, out},
 		"was cut off":         {"--identity", identity, file(t, "cut", string(whole[:len(whole)-100])), out},
 		"is damaged":          {"--identity", identity, file(t, "damaged", string(damaged)), out},
