@@ -135,7 +135,7 @@ func logJSON(l *client.LogLine) any {
 func kmsgCommand() *cobra.Command {
 	var asJSON, on bool
 	cmd := vmCommand("kmsg VM", "Show the messages of Keel's own kernel",
-		"Show the messages of the kernel beneath the paravisor. Refused for a confidential guest.",
+		"Show the messages of the kernel beneath the paravisor. Refused for a confidential guest, whose owner reads them with keel diag journal.",
 		cobra.ExactArgs(1), &asJSON, func(ctx context.Context, out io.Writer, args []string) error {
 			out = output{out}
 			return followVM(ctx, args[0], func(c *client.Client) error {

@@ -29,10 +29,10 @@ type (
 		Private bool   `json:"private,omitempty"`
 	}
 	kernelLine struct {
-		From    string  `json:"from"` // "kernel"
-		Seconds float64 `json:"seconds"`
-		Level   int     `json:"level"`
-		Text    string  `json:"text"`
+		From   string `json:"from"` // "kernel"
+		TimeUS int64  `json:"time_us"`
+		Level  int    `json:"level"`
+		Text   string `json:"text"`
 	}
 )
 
@@ -70,7 +70,7 @@ func (s owners) Journal(ctx context.Context, _ *diagpb.JournalRequest, send func
 	}
 	if s.config.Logs.Kmsg != nil {
 		if err := s.config.Logs.Kmsg(ctx, false, func(r kmsg.Record) error {
-			return add(kernelLine{"kernel", r.Time.Seconds(), int(r.Level), r.Text})
+			return add(kernelLine{"kernel", r.Time.Microseconds(), int(r.Level), r.Text})
 		}); err != nil {
 			return err
 		}
