@@ -105,6 +105,9 @@ func (f *Fields) Histogram(name string, s Sensitivity, unit Unit, v Histogram, d
 // Node adds a node. It is looked into if the path leads there and the depth allows it.
 func (f *Fields) Node(name string, n Node, doc string) { f.Each(name, "", n, doc) }
 
+// someFields is how many fields a node has for which there is room at once.
+const someFields = 16
+
 // Each adds a node as Node does, whose fields are alike: there is one for each key, and
 // named after it, as exits are by their kind.
 func (f *Fields) Each(name, key string, n Node, doc string) {
@@ -120,8 +123,9 @@ func (f *Fields) Each(name, key string, n Node, doc string) {
 		below.deep--
 	}
 	if below.deep >= 0 {
+		below.list = make([]Field, 0, someFields)
 		n.Inspect(&below)
-		field.Fields = append([]Field{}, below.list...)
+		field.Fields = below.list
 	}
 	f.list = append(f.list, field)
 }

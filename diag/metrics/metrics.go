@@ -150,10 +150,13 @@ func number(v uint64, unit inspect.Unit) string {
 // label returns a label as it is written.
 func label(name, value string) string { return word(name) + `="` + escape(value) + `"` }
 
+// special are the characters that stand for others in labels and texts.
+var special = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
 // escape returns a text as a label's value or a help text has it. What does a terminal
 // harm is replaced.
 func escape(s string) string {
-	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "?"))
+	s = special.Replace(strings.ToValidUTF8(s, "?"))
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'
