@@ -202,6 +202,6 @@ const maxWarnings = 32
 
 func (d *Device) warn(what string, args ...any) {
 	if d.warned++; d.warned <= maxWarnings {
-		d.options.Log.Warn(what, args...)
+		d.options.Log.Warn(what, args...) //nolint:sloglint // the caller has it constant, and this is the host
 	}
 }

@@ -33,8 +33,8 @@ func (s socket) read(b []byte, read func(fd int, b []byte) (int, error)) (int, e
 	for {
 		n, err := read(int(s), b)
 		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN: // it has a timeout, which has passed
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN): // it has a timeout, which has passed
 			if err := readable(int(s)); err != nil {
 				return 0, err
 			}
