@@ -141,23 +141,32 @@ func (vm *diagVM) exits(t *testing.T) {
 		Where  uint64
 		Value  uint64
 	}
-	lines, last := 0, int64(0)
+	lines, before := 0, int64(0)
 	for line := range strings.Lines(vm.diag(t, "exits", "--for", "2s", "--kind", "pio", "--json")) {
 		var e exit
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		if e.TimeNS < last || e.VP >= vm.VPs || e.Kind != "pio" || e.RIP < 1<<63 {
+		if e.TimeNS < before || e.VP >= vm.VPs || e.Kind != "pio" || e.RIP < 1<<63 {
 			t.Errorf("%s", line)
 		}
-		if last = e.TimeNS; e.Where == 0x3f8 && e.Write && e.Size == 1 && e.Value == '\n' {
+		if before = e.TimeNS; e.Where == 0x3f8 && e.Write && e.Size == 1 && e.Value == '\n' {
 			lines++
 		}
 	}
 	if lines < 3 {
 		t.Errorf("the guest printed %d lines, as its exits say", lines)
 	}
-	if table := vm.diag(t, "exits", "--for", "500ms", "--vp", "0"); !strings.Contains(table, "SECONDS") || !strings.Contains(table, "write 0x3f8/1") {
+	last, one := vm.VPs-1, 0
+	for line := range strings.Lines(vm.diag(t, "exits", "--for", "500ms", "--vp", strconv.Itoa(last), "--json")) {
+		if one++; !strings.Contains(line, fmt.Sprintf(`"vp":%d,`, last)) {
+			t.Errorf("of VP %d: %s", last, line)
+		}
+	}
+	if one == 0 {
+		t.Errorf("VP %d has no exits", last)
+	}
+	if table := vm.diag(t, "exits", "--for", "500ms"); !strings.Contains(table, "SECONDS") || !strings.Contains(table, "write 0x3f8/1") {
 		t.Errorf("%s", table)
 	}
 	vm.prompt(t)
