@@ -157,14 +157,11 @@ func (vm *diagVM) exits(t *testing.T) {
 	if lines < 3 {
 		t.Errorf("the guest printed %d lines, as its exits say", lines)
 	}
-	last, one := vm.VPs-1, 0
+	last := vm.VPs - 1 // which may have none
 	for line := range strings.Lines(vm.diag(t, "exits", "--for", "500ms", "--vp", strconv.Itoa(last), "--json")) {
-		if one++; !strings.Contains(line, fmt.Sprintf(`"vp":%d,`, last)) {
+		if !strings.Contains(line, fmt.Sprintf(`"vp":%d,`, last)) {
 			t.Errorf("of VP %d: %s", last, line)
 		}
-	}
-	if one == 0 {
-		t.Errorf("VP %d has no exits", last)
 	}
 	if table := vm.diag(t, "exits", "--for", "500ms"); !strings.Contains(table, "SECONDS") || !strings.Contains(table, "write 0x3f8/1") {
 		t.Errorf("%s", table)
