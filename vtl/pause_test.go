@@ -22,17 +22,18 @@ func busyPort(vp *fakeVP, _ int) (hcl.Exit, error) {
 	return pio(0x20, true, 1, []byte{1}), nil
 }
 
-// start runs the guest and returns what waits for its end.
+// start runs the guest and returns what waits for its end. From then on it can be stopped.
 func start(tb testing.TB, g *Guest) (wait func() End) {
 	tb.Helper()
-	done := make(chan End, 1)
+	begun, done := make(chan struct{}), make(chan End, 1)
 	go func() {
-		end, err := g.Run(func(hcl.VP) error { return nil })
+		end, err := g.Run(func(hcl.VP) error { close(begun); return nil })
 		if err != nil {
 			tb.Error(err)
 		}
 		done <- end
 	}()
+	<-begun
 	return func() End {
 		tb.Helper()
 		select {
