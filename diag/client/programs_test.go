@@ -88,8 +88,10 @@ func TestTerminal(t *testing.T) {
 	var out text
 	p := shell("stty size; read x; stty size; echo $x; sleep 1000")
 	p.Terminal = &TerminalSize{Rows: 11, Columns: 22}
+	typed := make(chan struct{})
 	end, err := c.Exec(t.Context(), p, func(s *Session) {
 		go func() {
+			defer close(typed)
 			until(t, "the first size", func() bool { return strings.Contains(out.String(), "11 22\r\n") })
 			err := errors.Join(s.Resize(t.Context(), TerminalSize{33, 44}), s.Write(t.Context(), []byte("typed\r")))
 			until(t, "the second size", func() bool { return strings.Contains(out.String(), "33 44\r\ntyped\r\n") })
@@ -98,6 +100,7 @@ func TestTerminal(t *testing.T) {
 			}
 		}()
 	}, &out, io.Discard)
+	<-typed // the answer to the signal may come after the end of what it ended
 	if err != nil || end.Signal != "SIGTERM" {
 		t.Errorf("%+v, %v, %q", end, err, out.String())
 	}
