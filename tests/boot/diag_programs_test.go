@@ -78,7 +78,7 @@ func (vm *diagVM) profiles(t *testing.T) {
 			args = append(args, "--seconds", "1")
 		}
 		var saved struct{ Bytes int }
-		if err := json.Unmarshal([]byte(vm.do(t, "profile", args...)), &saved); err != nil || saved.Bytes == 0 {
+		if err := json.Unmarshal([]byte(vm.diag(t, "profile", args...)), &saved); err != nil || saved.Bytes == 0 {
 			t.Errorf("%s: %v, %+v", kind, err, saved)
 		}
 		want := "Type: "
@@ -92,14 +92,14 @@ func (vm *diagVM) profiles(t *testing.T) {
 
 func (vm *diagVM) trace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "trace")
-	vm.do(t, "trace", "--seconds", "1", "-o", file)
+	vm.diag(t, "trace", "--seconds", "1", "-o", file)
 	opens(t, "StateTransition", file, "trace", "-d=parsed")
 }
 
 // core dumps the paravisor, which has its own memory and none of the guest's.
 func (vm *diagVM) core(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "core")
-	vm.do(t, "core", "-o", file)
+	vm.diag(t, "core", "-o", file)
 	f, err := elf.Open(file)
 	if err != nil {
 		t.Fatal(err)
@@ -246,29 +246,34 @@ func (vm *diagVM) terminal(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			typed("echo $((6*7))\r")
-			out.has(t, "\n42\r\n")
+			out.has(t, "$ ")
+			typed("echo six-$((6*7))\r")
+			out.has(t, "six-42\r\n")
 			typed("stty\r")
-			out.has(t, "25")
+			out.has(t, "rows:25 cols:81")
+			prompts := strings.Count(out.text(), "$ ")
 			typed("sleep 1000\r")
-			out.has(t, "sleep 1000\r\n")
-			typed("\x03")
-			typed("exit 7\r")
+			for deadline := time.Now().Add(harness.Patience); strings.Count(out.text(), "$ ") == prompts && time.Now().Before(deadline); {
+				typed("\x03") // what comes before the program runs is the shell's
+				time.Sleep(100 * time.Millisecond)
+			}
+			typed("echo after-$((6*7))\r")
+			out.has(t, "after-42\r\n")
+			typed("\x04")
 		}()
 	}, &out, io.Discard)
-	if err != nil || end.Code != 7 {
+	if err != nil || end != (client.ProgramEnd{}) {
 		t.Errorf("%+v, %v, %q", end, err, out.text())
 	}
-	t.Logf("%q", out.text())
 }
 
 // cat reads files.
 func (vm *diagVM) cat(t *testing.T) {
-	if said := vm.do(t, "cat", "/proc/version"); !strings.HasPrefix(said, "Linux version ") {
+	if said := vm.diag(t, "cat", "/proc/version"); !strings.HasPrefix(said, "Linux version ") {
 		t.Errorf("%q", said)
 	}
 	file := filepath.Join(t.TempDir(), "paravisor")
-	vm.do(t, "cat", "/bin/paravisor", "-o", file)
+	vm.diag(t, "cat", "/bin/paravisor", "-o", file)
 	if b, err := os.ReadFile(file); err != nil || !bytes.HasPrefix(b, []byte(elf.ELFMAG)) || len(b) < 1<<20 {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
