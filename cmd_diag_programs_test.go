@@ -89,7 +89,8 @@ func TestExecCommand(t *testing.T) {
 		"env":     {[]string{"-e", "X=1", "--env", "Y=2", vm, "--", "sh", "-c", "echo $X$Y"}, "", "12\n", "", 0},
 		"tty":     {[]string{"-t", vm, "--", "sh", "-c", "test -t 1 && echo yes"}, "", "yes\r\n", "", 0},
 		"json": {
-			[]string{"--json", vm, "--", "sh", "-c", "echo out; exit 3"}, "",
+			[]string{"--json", vm, "--", "sh", "-c", "echo out; exit 3"},
+			"",
 			"{\"stdout\":\"out\\n\"}\n{\"code\":3,\"signal\":\"\"}\n", "", 3,
 		},
 	} {

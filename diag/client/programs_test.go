@@ -452,7 +452,8 @@ func TestProgramRules(t *testing.T) {
 		confidential, debug bool
 		allowed             string
 	}{
-		{true, true, "code-profiles"}, {true, false, "code-profiles"},
+		{true, true, "code-profiles"},
+		{true, false, "code-profiles"},
 		{false, false, "code-profiles execution-trace"},
 	} {
 		path := filepath.Join(t.TempDir(), "s")

@@ -180,7 +180,7 @@ func TestTogether(t *testing.T) {
 		say(t, &p, []byte("0123456789"))
 		select {
 		case err := <-done:
-			if ended++; err != io.EOF {
+			if ended++; !errors.Is(err, io.EOF) {
 				t.Error(err)
 			}
 		default:

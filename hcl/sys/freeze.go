@@ -40,9 +40,9 @@ func freeze() (child uintptr, errno syscall.Errno) {
 	if errno != 0 || child != 0 {
 		return child, errno
 	}
-	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0)
-	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, 1<<32-1, 0)
+	_, _, _ = syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0)
+	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, 1<<32-1, 0)
 	for {
-		syscall.RawSyscall(syscall.SYS_PAUSE, 0, 0, 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_PAUSE, 0, 0, 0)
 	}
 }

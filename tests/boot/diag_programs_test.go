@@ -24,6 +24,7 @@ import (
 // diagPrograms runs programs in a VM, takes profiles and cores of its paravisor, and types
 // at its guest.
 func diagPrograms(t *testing.T, vm *diagVM) {
+	t.Helper()
 	t.Run("profile", vm.profiles)
 	runs, reads := !vm.Confidential && vm.Debug, !vm.Confidential
 	for _, tt := range []struct {
