@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
 
 	"keel/boot/handoff"
@@ -59,8 +61,13 @@ func Dial(ctx context.Context, target string) (*Client, error) {
 	return c, nil
 }
 
+// quiet keeps ttrpc's own log away: what it says of answers that come too late is for
+// nobody.
+var quiet = sync.OnceFunc(func() { log.L.Logger.SetOutput(io.Discard) })
+
 // newClient makes the first connection.
 func newClient(ctx context.Context, target string, dial func(context.Context) (net.Conn, error)) (*Client, error) {
+	quiet()
 	c := &Client{target: target, dial: dial}
 	if _, _, err := c.connect(ctx); err != nil {
 		return nil, c.explain(err)

@@ -125,6 +125,15 @@ func TestPipes(t *testing.T) {
 	}
 }
 
+// TestName: a program that is found in PATH is called by its path.
+func TestName(t *testing.T) {
+	var table Table
+	r := shell(t, &table, script("echo $0; cat /proc/$$/cmdline")).open()
+	if _, err := r.wait(); err != nil || !strings.Contains(r.out[Stdout], "/bin/sh\x00-c\x00") {
+		t.Errorf("%q, %v", r.out[Stdout], err)
+	}
+}
+
 // TestEnvironment: nothing of ours reaches a program.
 func TestEnvironment(t *testing.T) {
 	t.Setenv("SECRET", "1")

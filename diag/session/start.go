@@ -30,7 +30,8 @@ func start(p *Program) (_ *session, err error) {
 		return nil, err
 	}
 	s := &session{
-		cmd:      &exec.Cmd{Path: path, Args: p.Args, Env: env, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}},
+		// u-root's programs are one file, which finds out from its path which one it is.
+		cmd:      &exec.Cmd{Path: path, Args: append([]string{path}, p.Args[1:]...), Env: env, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}},
 		terminal: p.Terminal != nil, done: make(chan struct{}),
 	}
 	var theirs []*os.File

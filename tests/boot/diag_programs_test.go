@@ -247,20 +247,23 @@ func (vm *diagVM) terminal(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			typed("echo $((6*7))\r")
-			out.has(t, "\n42\r\n")
+			out.has(t, "$ ")
+			typed("echo six-$((6*7))\r")
+			out.has(t, "six-42\r\n")
 			typed("stty\r")
-			out.has(t, "25")
+			out.has(t, "rows:25 cols:81")
 			typed("sleep 1000\r")
-			out.has(t, "sleep 1000\r\n")
-			typed("\x03")
-			typed("exit 7\r")
+			// What comes before the program runs is the shell's.
+			for deadline := time.Now().Add(harness.Patience); !strings.Contains(out.text(), "after-42\r\n") && time.Now().Before(deadline); {
+				typed("\x03echo after-$((6*7))\r")
+				time.Sleep(200 * time.Millisecond)
+			}
+			typed("\x04")
 		}()
 	}, &out, io.Discard)
-	if err != nil || end.Code != 7 {
+	if err != nil || end != (client.ProgramEnd{}) {
 		t.Errorf("%+v, %v, %q", end, err, out.text())
 	}
-	t.Logf("%q", out.text())
 }
 
 // cat reads files.
