@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,23 +34,8 @@ func programVM(t *testing.T, p server.Programs) string {
 	return serveDiag(t, server.Config{Root: tree{}, Debug: true, Programs: p})
 }
 
-// seen is a writer that others may look at.
-type seen struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (s *seen) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.Write(b)
-}
-
-func (s *seen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.String()
-}
+// seen is what a command prints, while it runs.
+type seen struct{ buffer }
 
 // has waits until a text was written.
 func (s *seen) has(t *testing.T, want string) {

@@ -3,6 +3,7 @@ package kmsg
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -49,10 +50,10 @@ func TestRead(t *testing.T) {
 	n := 0
 	err := Read(t.Context(), false, func(Record) error { n++; return nil })
 	if err != nil {
-		t.Skipf("no kernel log here: %v", err)
+		t.Skip(fmt.Errorf("%w: no kernel log here: %w", errors.ErrUnsupported, err))
 	}
 	if n == 0 {
-		t.Skip("the kernel log is empty")
+		t.Skip(fmt.Errorf("%w: the kernel log is empty", errors.ErrUnsupported))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	seen, last := 0, uint64(0)

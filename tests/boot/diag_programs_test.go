@@ -122,29 +122,14 @@ func (vm *diagVM) core(t *testing.T) {
 }
 
 // heard is what comes out of a VM.
-type heard struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (h *heard) Write(b []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.buf.Write(b)
-}
-
-func (h *heard) text() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.buf.String()
-}
+type heard struct{ harness.Buffer }
 
 // has waits until a text came.
 func (h *heard) has(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(harness.Patience); !strings.Contains(h.text(), want); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(harness.Patience); !strings.Contains(h.String(), want); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("it never said %q but %q", want, h.text())
+			t.Fatalf("it never said %q but %q", want, h.String())
 		}
 	}
 }
@@ -214,8 +199,8 @@ func (vm *diagVM) execs(t *testing.T) {
 			}
 		}()
 	}, &out, io.Discard)
-	if err != nil || end != (client.ProgramEnd{}) || out.text() != strings.Repeat("x", many) {
-		t.Errorf("%+v, %v, %d bytes", end, err, len(out.text()))
+	if err != nil || end != (client.ProgramEnd{}) || out.String() != strings.Repeat("x", many) {
+		t.Errorf("%+v, %v, %d bytes", end, err, len(out.String()))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err = c.Exec(ctx, client.Program{Args: []string{"sleep", "1000"}}, func(*client.Session) {
@@ -254,7 +239,7 @@ func (vm *diagVM) terminal(t *testing.T) {
 			out.has(t, "rows:25 cols:81")
 			typed("sleep 1000\r")
 			// What comes before the program runs is the shell's.
-			for deadline := time.Now().Add(harness.Patience); !strings.Contains(out.text(), "after-42\r\n") && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(harness.Patience); !strings.Contains(out.String(), "after-42\r\n") && time.Now().Before(deadline); {
 				typed("\x03echo after-$((6*7))\r")
 				time.Sleep(200 * time.Millisecond)
 			}
@@ -262,7 +247,7 @@ func (vm *diagVM) terminal(t *testing.T) {
 		}()
 	}, &out, io.Discard)
 	if err != nil || end != (client.ProgramEnd{}) {
-		t.Errorf("%+v, %v, %q", end, err, out.text())
+		t.Errorf("%+v, %v, %q", end, err, out.String())
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"keel/diag/keyserver"
 	"keel/hcl/emutee/evidence"
 	"keel/paravisor/keyrelease"
+	"keel/tests/harness"
 
 	abi "keel/hcl/abi/snp"
 )
@@ -126,7 +127,7 @@ func parsePolicy(tb testing.TB, entries ...entry) *keyserver.Policy {
 // running is a key server that serves.
 type running struct {
 	*keyserver.Server
-	log  *lines
+	log  *harness.Buffer
 	dial func(context.Context) (net.Conn, error)
 	stop func() error // and wait for the end
 }
@@ -134,7 +135,7 @@ type running struct {
 // start runs a server; change may be nil.
 func start(tb testing.TB, keys string, l net.Listener, dial func(context.Context) (net.Conn, error), policy *keyserver.Policy, change func(*keyserver.Config)) *running {
 	tb.Helper()
-	log := &lines{}
+	log := &harness.Buffer{}
 	c := keyserver.Config{
 		Policy: policy, Keys: keys, Signer: signer, Log: slog.New(slog.NewTextHandler(log, nil)),
 		Options: keyserver.Options{AllowEmulated: true, AllowDebug: true, Patience: patience, Rate: 1000},
@@ -187,24 +188,6 @@ func folder(tb testing.TB) string {
 		tb.Fatal(err)
 	}
 	return path
-}
-
-// lines is a log that may be read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // pipes is a listener of net.Pipe.
