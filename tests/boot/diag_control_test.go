@@ -58,8 +58,7 @@ func (vm *diagVM) diag(t *testing.T, command string, args ...string) string {
 // ended a command in the body of a loop: loops here end with their conditions.
 func (vm *diagVM) prompt(t *testing.T) {
 	t.Helper()
-	vm.Send(t, "\x03")
-	vm.Expect(t, "keel-guest:/# ")
+	vm.Interrupt(t, "keel-guest:/# ")
 }
 
 // pauses: a paused guest does nothing, not even its clock ticks, until it is resumed.

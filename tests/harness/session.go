@@ -122,6 +122,28 @@ func (s *Session) Match(t *testing.T, pattern string) []string {
 	}
 }
 
+// Interrupt types Ctrl-C until the guest prints want: one that comes while a shell starts
+// or waits for a program may end neither.
+func (s *Session) Interrupt(t *testing.T, want string) {
+	t.Helper()
+	const every = 5 * time.Second
+	pattern := regexp.MustCompile(regexp.QuoteMeta(want))
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); {
+		s.Send(t, "\x03")
+		for again := time.After(every); again != nil; {
+			if s.out.match(pattern) != nil {
+				return
+			}
+			select {
+			case <-s.out.changed:
+			case <-again:
+				again = nil
+			}
+		}
+	}
+	t.Fatalf("Ctrl-C does not make the guest print %q", want)
+}
+
 // Send types on the guest's terminal.
 func (s *Session) Send(t *testing.T, keys string) {
 	t.Helper()
