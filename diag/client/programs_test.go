@@ -71,13 +71,16 @@ func TestExec(t *testing.T) {
 	// More than any buffer, there and back.
 	const total = 1 << 20
 	out = text{}
+	fed := make(chan struct{})
 	end, err = c.Exec(t.Context(), Program{Args: []string{"cat"}}, func(s *Session) {
 		go func() {
+			defer close(fed)
 			if err := errors.Join(s.Write(t.Context(), bytes.Repeat([]byte("0123456789abcdef"), total/16)), s.End(t.Context())); err != nil {
 				t.Error(err)
 			}
 		}()
 	}, &out, &errs)
+	<-fed
 	if err != nil || end != (ProgramEnd{}) || out.String() != strings.Repeat("0123456789abcdef", total/16) {
 		t.Errorf("%+v, %v, %d bytes", end, err, len(out.String()))
 	}
