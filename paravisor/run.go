@@ -49,6 +49,9 @@ type Environment struct {
 	Log         *slog.Logger  // until the configuration is known
 	// LogTo makes the log that goes to the host.
 	LogTo func(level slog.Leveler, json bool) slog.Handler
+	// WithholdWords makes what the Go runtime says of a crash of the paravisor leave the
+	// VM without values. It is called where the guest is confidential.
+	WithholdWords func() error
 	// Panic makes the paravisor panic once the guest runs, so that tests see
 	// what becomes of a defect.
 	Panic bool
@@ -85,43 +88,11 @@ func Run(ctx context.Context, env Environment) handoff.Outcome {
 		k.machine.disks.close()
 	}
 	if err != nil {
-		return ctl.fail(err)
+		return ctl.fail(k.discreet(err))
 	}
 	outcome := outcomeOf(end.Kind)
-	ctl.send(handoff.Event{Event: handoff.EventEnd, Outcome: outcome, Message: end.Message})
+	ctl.send(handoff.Event{Event: handoff.EventEnd, Outcome: outcome, Message: k.told(end)})
 	return outcome
-}
-
-// outcomeOf is what an end of the guest means for the run.
-func outcomeOf(k vtl.EndKind) handoff.Outcome {
-	switch k {
-	case vtl.EndCrash:
-		return handoff.OutcomeGuestCrashed
-	case vtl.EndStopped:
-		return handoff.OutcomeForcedOff
-	case vtl.EndPowerOff, vtl.EndReset: // the guest starts over after a reset
-	}
-	return handoff.OutcomePoweroff
-}
-
-// fail ends the run over an error: a Failure says itself what it is, anything
-// else is a defect of Keel or of the ground it stands on.
-func (c *control) fail(err error) handoff.Outcome {
-	outcome := handoff.OutcomeParavisorCrashed
-	if f, ok := errors.AsType[*handoff.Failure](err); ok {
-		outcome = f.Outcome
-	}
-	c.log.Error("the run failed", inspect.PublicAttr("outcome", outcome), "error", err)
-	c.send(handoff.Event{Event: handoff.EventEnd, Outcome: outcome, Message: err.Error()})
-	return outcome
-}
-
-// Refuse ends a run that cannot begin, and tells the launcher why.
-func Refuse(env Environment, cause string, err error) handoff.Outcome {
-	ctl := &control{w: env.Control, log: env.Log}
-	return ctl.fail(&handoff.Failure{
-		Outcome: handoff.OutcomeHostRefused, Cause: cause, Err: err, Remedy: "start it with keel run",
-	})
 }
 
 // keel is a running paravisor.
@@ -153,6 +124,11 @@ func prepare(env Environment, ctl *control) (*keel, error) {
 		return nil, err
 	}
 	k := &keel{control: ctl, config: c}
+	if k.confidential() {
+		if err := env.WithholdWords(); err != nil {
+			return nil, err
+		}
+	}
 	env.Log = k.logs.open(c, env.LogTo)
 	ctl.log = env.Log
 	k.logs.trace(c, &env.Policy, env.Log)

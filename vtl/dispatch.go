@@ -44,9 +44,9 @@ func (v *vp) dispatch(e *hcl.Exit) {
 	case hcl.ExitDebug:
 		v.stepped()
 	case hcl.ExitShutdown:
-		v.crash("triple fault", e)
+		v.crash("triple fault", describe(e), e)
 	case hcl.ExitEmulationFailed:
-		v.crash("instruction cannot be run", e)
+		v.crash("instruction cannot be run", describe(e), e)
 	case hcl.ExitMemoryFault:
 		v.memoryFault(e)
 	case hcl.ExitKinds:

@@ -68,7 +68,7 @@ const (
 // memoryFault runs the instruction that has faulted.
 func (v *vp) memoryFault(e *hcl.Exit) {
 	if v.emu == nil {
-		v.crash("access to forbidden memory", e)
+		v.crash("access to forbidden memory", describe(e), e)
 		return
 	}
 	if err := v.emulate(e); err != nil {
@@ -92,7 +92,7 @@ func (v *vp) emulate(e *hcl.Exit) error {
 		result = v.emu.emulator.Step(state)
 	}
 	if result.Outcome == x86emu.Unsupported {
-		v.crash(unsupported(result), e)
+		v.crash("instruction cannot be run: "+result.Reason.String(), bytesOf(result), e)
 		return nil
 	}
 	state.Store(r)
@@ -120,10 +120,9 @@ func (v *vp) emulate(e *hcl.Exit) error {
 	return nil
 }
 
-// unsupported says what a step could not run.
-func unsupported(r x86emu.Result) string {
-	return fmt.Sprintf("instruction % x cannot be run: %s", r.Bytes[:r.Length], r.Reason)
-}
+// bytesOf writes the instruction of a step. Its copy of the result keeps that of the exit
+// path off the heap.
+func bytesOf(r x86emu.Result) string { return fmt.Sprintf("bytes % x", r.Bytes[:r.Length]) }
 
 // physical is the physical memory that an instruction of a VP reaches. What is not RAM is
 // the bus's, also where no device answers.

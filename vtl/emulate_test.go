@@ -141,7 +141,7 @@ func TestEmulate(t *testing.T) {
 // TestEmulateRefuses: what Keel cannot run ends the guest, and names the instruction.
 func TestEmulateRefuses(t *testing.T) {
 	g, _, _ := rawGuest(t, []byte{0x0f, 0xa2}, func(*fakeVP, int) (hcl.Exit, error) { return fault, nil }) // cpuid
-	if end := run(t, g); end.Kind != EndCrash || !strings.Contains(end.Message, "0f a2") {
+	if end := run(t, g); end.Kind != EndCrash || !strings.Contains(end.Detail, "0f a2") || strings.Contains(end.Message, "0f") {
 		t.Errorf("%+v", end)
 	}
 }

@@ -22,15 +22,16 @@ const (
 type End struct {
 	Kind    EndKind
 	Message string // one line: why it crashed, or by which means it reset
+	Detail  string // of a crash, the same line's rest: what the guest did, which is its own
 }
 
 // resetRIP is RIP after a reset (AMD64 APM vol. 2 §14.1.3).
 const resetRIP = 0xfff0
 
-// crash ends the guest over what it did, with RIP and the last exits. AMD
-// processors forget where a triple fault happened, and KVM resets the VP: then
+// crash ends the guest over what it did: the reason is Keel's word, the detail what
+// Keel knows of it. RIP and the last exits become a part of the detail. AMD processors forget where a triple fault happened, and KVM resets the VP: then
 // the last exit before tells at least what had been reached.
-func (v *vp) crash(reason string, e *hcl.Exit) {
+func (v *vp) crash(reason, detail string, e *hcl.Exit) {
 	where := fmt.Sprintf("at RIP %#x", e.RIP)
 	if e.Kind == hcl.ExitShutdown && e.RIP == resetRIP {
 		where = "before its first exit"
@@ -40,7 +41,8 @@ func (v *vp) crash(reason string, e *hcl.Exit) {
 	}
 	v.guest.Stop(End{
 		Kind:    EndCrash,
-		Message: fmt.Sprintf("VP %d: %s %s; %s; last exits: %s", v.index, reason, where, describe(e), &v.trace),
+		Message: fmt.Sprintf("VP %d: %s", v.index, reason),
+		Detail:  fmt.Sprintf("%s; %s; last exits: %s", where, detail, &v.trace),
 	})
 }
 

@@ -153,10 +153,10 @@ func TestCrashNamesRIPAndTheLastExits(t *testing.T) {
 		exit hcl.Exit
 		want string
 	}{
-		{hcl.Exit{Kind: hcl.ExitShutdown, RIP: 0xdeadbeef}, "triple fault at RIP 0xdeadbeef"},
+		{hcl.Exit{Kind: hcl.ExitShutdown, RIP: 0xdeadbeef}, "at RIP 0xdeadbeef"},
 		// The substrate has reset the VP: the last exit says where it was.
-		{hcl.Exit{Kind: hcl.ExitShutdown, RIP: 0xfff0}, "triple fault after RIP 0xfeedface"},
-		{hcl.Exit{Kind: hcl.ExitEmulationFailed, Value: 1, RIP: 0xdeadbeef}, "instruction cannot be run at RIP 0xdeadbeef"},
+		{hcl.Exit{Kind: hcl.ExitShutdown, RIP: 0xfff0}, "after RIP 0xfeedface"},
+		{hcl.Exit{Kind: hcl.ExitEmulationFailed, Value: 1, RIP: 0xdeadbeef}, "at RIP 0xdeadbeef; reason 1"},
 	} {
 		g, _, ports, _ := newFake(t, func(_ *fakeVP, turn int) (hcl.Exit, error) {
 			if turn == 0 {
@@ -172,12 +172,15 @@ func TestCrashNamesRIPAndTheLastExits(t *testing.T) {
 			t.Errorf("%v: end %v", c.exit.Kind, end.Kind)
 		}
 		for _, want := range []string{c.want, "pio write 0x20/1"} {
-			if !strings.Contains(end.Message, want) {
-				t.Errorf("%q lacks %q", end.Message, want)
+			if !strings.Contains(end.Detail, want) {
+				t.Errorf("%q lacks %q", end.Detail, want)
 			}
 		}
-		if strings.Contains(end.Message, "\n") {
-			t.Errorf("%q is not one line", end.Message)
+		if strings.Contains(end.Message+end.Detail, "\n") {
+			t.Errorf("%q is not one line", end.Message+end.Detail)
+		}
+		if strings.Contains(end.Message, "0x") {
+			t.Errorf("%q tells of the guest", end.Message)
 		}
 	}
 }

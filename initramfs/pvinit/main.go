@@ -7,10 +7,12 @@
 package pvinit
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/u-root/u-root/pkg/libinit"
 	"golang.org/x/sys/unix"
@@ -54,7 +56,7 @@ func start() {
 	if cmdline, err := os.ReadFile("/proc/cmdline"); err == nil && hasParam(string(cmdline), shellParam) {
 		startShell()
 	}
-	status, err := supervise(paravisor(ports))
+	status, err := run(ports)
 	if message := crash(status, err); message != "" {
 		slog.Error("the paravisor crashed", "cause", message)
 		// The paravisor may have died inside a line: a line feed ends that.
@@ -68,6 +70,29 @@ func start() {
 			Message: message,
 		})
 	}
+}
+
+// run runs the paravisor, and returns how it ended once its last words are in the log.
+func run(p *ports) (unix.WaitStatus, error) {
+	words, theirs, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	passed := make(chan struct{})
+	go func() {
+		defer close(passed)
+		passOn(words, func(line string) {
+			if err := write(p.log, []byte(line+"\n"), sendWait); err != nil {
+				slog.Error("cannot write to the log", "error", err)
+			}
+		})
+	}()
+	status, err := supervise(paravisor(p, theirs))
+	if err := errors.Join(theirs.Close(), words.SetReadDeadline(time.Now().Add(sendWait))); err != nil {
+		slog.Error("cannot end the paravisor's last words", "error", err)
+	}
+	<-passed
+	return status, err
 }
 
 // namespace is the root file system of VTL2. There is no hugetlbfs: guest memory

@@ -142,20 +142,20 @@ func TestCrash(t *testing.T) {
 
 func TestParavisorDescriptors(t *testing.T) {
 	dir := t.TempDir()
-	var files [3]*os.File
-	for i, name := range []string{"control", "console", "log"} {
+	var files [4]*os.File
+	for i, name := range []string{"control", "console", "log", "words"} {
 		f, err := os.Create(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		files[i] = f
 	}
-	cmd := paravisor(&ports{control: files[0], console: files[1], log: files[2]})
-	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", "echo A >&3; echo B >&4; echo C >&5; echo D; echo E >&2; cat"}
+	cmd := paravisor(&ports{control: files[0], console: files[1], log: files[2]}, files[3])
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", "echo A >&3; echo B >&4; echo C >&5; echo F >&6; echo D; echo E >&2; cat"}
 	if status, err := supervise(cmd); err != nil || status.ExitStatus() != 0 {
 		t.Fatal(status, err)
 	}
-	for name, want := range map[string]string{"control": "A\n", "console": "B\n", "log": "C\nD\nE\n"} {
+	for name, want := range map[string]string{"control": "A\n", "console": "B\n", "log": "C\nD\nE\n", "words": "F\n"} {
 		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
 			t.Errorf("%s got %q (%v), want %q", name, got, err, want)
 		}

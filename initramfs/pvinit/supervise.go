@@ -18,12 +18,13 @@ const goPanic = 2
 
 // paravisor returns the command that runs the paravisor: descriptor 3 is the
 // control channel, 4 the console, 5 the log, which gets stdout and stderr too. A
-// panic's stack thereby reaches the host without pvinit's help.
-func paravisor(p *ports) *exec.Cmd {
+// panic's stack thereby reaches the host without pvinit's help. 6 is for what a paravisor
+// says whose guest is confidential: it puts that in the place of stdout and stderr.
+func paravisor(p *ports, words *os.File) *exec.Cmd {
 	cmd := libinit.Command(paravisorPath, libinit.WithTTYControl(false),
 		libinit.WithStdin(nil), libinit.WithStdout(p.log), libinit.WithStderr(p.log))
 	cmd.Env = []string{"PATH=/bin"}
-	cmd.ExtraFiles = []*os.File{p.control, p.console, p.log}
+	cmd.ExtraFiles = []*os.File{p.control, p.console, p.log, words}
 	return cmd
 }
 

@@ -1,10 +1,11 @@
 // Command paravisor is Keel's program in VTL2. As PID 1 it is pvinit, which starts it
 // again as the process that runs the guest, with the channels to the launcher as file
-// descriptors 3 (control), 4 (console) and 5 (log).
+// descriptors 3 (control), 4 (console), 5 (log) and 6 (its last words).
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -31,6 +32,7 @@ const (
 	fdControl = 3
 	fdConsole = 4
 	fdLog     = 5
+	fdWords   = 6 // to pvinit, which leaves values out
 )
 
 func main() {
@@ -43,6 +45,7 @@ func main() {
 }
 
 func run() handoff.Outcome {
+	unix.CloseOnExec(fdWords)
 	control, console, out := channel(fdControl, handoff.PortControl), channel(fdConsole, handoff.PortConsole), channel(fdLog, handoff.PortLog)
 	logTo := func(level slog.Leveler, json bool) slog.Handler {
 		options := &slog.HandlerOptions{Level: level}
@@ -74,8 +77,14 @@ func run() handoff.Outcome {
 	}
 	env.DialKeyServer = func(ctx context.Context) (net.Conn, error) { return vsock.DialHost(ctx, handoff.PortKeyServer) }
 	env.Attester = func(c *config.Config) (hcl.Attester, error) { return attester(c, env.Handoff.Debug()) }
+	env.WithholdWords = withholdWords
 	env.Panic = env.Handoff.Debug() && asked(paravisor.PanicWord)
 	return paravisor.Run(context.Background(), env)
+}
+
+// withholdWords makes pvinit read what the Go runtime says, instead of the host.
+func withholdWords() error {
+	return errors.Join(unix.Dup2(fdWords, unix.Stdout), unix.Dup2(fdWords, unix.Stderr))
 }
 
 // listen listens on a vsock port, for some clients at a time who wait.
@@ -102,6 +111,7 @@ func flavour(h *handoff.Handoff) string {
 
 // channel makes an inherited descriptor a file that never blocks a thread.
 func channel(fd int, name string) *os.File {
+	unix.CloseOnExec(fd)
 	if err := unix.SetNonblock(fd, true); err != nil {
 		fmt.Fprintf(os.Stderr, "paravisor: descriptor %d (%s): %v; it is started by pvinit only\n", fd, name, err)
 		os.Exit(handoff.OutcomeInternal.ExitCode())
