@@ -34,20 +34,19 @@ func main() {
 	}
 }
 
+// rootCommand is the tool with all its commands.
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{Use: "keel", Short: "A paravisor for Linux hosts", SilenceUsage: true, SilenceErrors: true}
+	root.AddCommand(runCommand(), imageCommand(), stateCommand(), listCommand("ps"), diagCommand(), attestCommand(attestVM), keyserverCommand(), versionCommand())
+	return root
+}
+
 // execute runs one command line. What cobra itself refuses is a usage error;
 // what a command returns stays as it is.
 func execute(ctx context.Context, args []string) error {
+	root := rootCommand()
 	ran := false
-	root := &cobra.Command{
-		Use:           "keel",
-		Short:         "A paravisor for Linux hosts",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		PersistentPreRun: func(*cobra.Command, []string) {
-			ran = true
-		},
-	}
-	root.AddCommand(runCommand(), imageCommand(), stateCommand(), listCommand("ps"), diagCommand(), attestCommand(attestVM), keyserverCommand(), versionCommand())
+	root.PersistentPreRun = func(*cobra.Command, []string) { ran = true }
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !ran {
