@@ -1,6 +1,7 @@
 package paravisor
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"runtime/metrics"
@@ -20,8 +21,8 @@ const (
 // Inspect writes what the process holds. It tells of Keel and its clients.
 func (process) Inspect(f *inspect.Fields) {
 	f.Gauge("goroutines", inspect.Public, inspect.Count, uint64(runtime.NumGoroutine()), "goroutines")
-	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
-		f.Gauge("descriptors", inspect.Public, inspect.Count, uint64(max(len(open)-1, 0)), "open file descriptors")
+	if n, err := descriptors(); err == nil {
+		f.Gauge("descriptors", inspect.Public, inspect.Count, n, "open file descriptors")
 	}
 	samples := []metrics.Sample{{Name: heapMetric}, {Name: totalMetric}}
 	metrics.Read(samples)
@@ -33,4 +34,14 @@ func (process) Inspect(f *inspect.Fields) {
 			f.Gauge(x.name, inspect.Public, inspect.Bytes, v.Uint64(), x.doc)
 		}
 	}
+}
+
+// descriptors returns how many file descriptors are open.
+func descriptors() (uint64, error) {
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 0, err
+	}
+	names, err := dir.Readdirnames(-1)
+	return uint64(max(len(names)-1, 0)), errors.Join(err, dir.Close()) // but for this one
 }

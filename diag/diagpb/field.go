@@ -1,10 +1,14 @@
 package diagpb
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"keel/diag/inspect"
 )
@@ -19,51 +23,109 @@ const (
 	maxText   = 4 << 10 // bytes
 )
 
-// FromField returns a field of the tree as a message.
-func FromField(f *inspect.Field) *Field {
-	m := &Field{}
-	fromField(m, f)
-	return m
+// Numbers of the fields of messages (diag.proto).
+const (
+	numField       protowire.Number = 1 // of InspectResponse
+	numName        protowire.Number = 1 // of Field
+	numDoc         protowire.Number = 2
+	numSensitivity protowire.Number = 3
+	numUnit        protowire.Number = 4
+	numNumber      protowire.Number = 5
+	numText        protowire.Number = 6
+	numTruth       protowire.Number = 7
+	numHistogram   protowire.Number = 8
+	numNode        protowire.Number = 9
+	numFields      protowire.Number = 1 // of Node
+	numClosed      protowire.Number = 2
+	numWithheld    protowire.Number = 3
+	numBounds      protowire.Number = 1 // of Histogram
+	numCounts      protowire.Number = 2
+)
+
+// usualField is for how many bytes of a field there is room at once.
+const usualField = 64
+
+// Answer makes an answer of a field of the tree, and says how many bytes that takes. The
+// field is encoded here, by hand: a tree has some hundred, and as messages they cost some
+// ten times what it costs to look at them, of which the guest would feel that it has the
+// same processors.
+func Answer(f *inspect.Field, confidential bool) (*InspectResponse, int) {
+	b := appendField(make([]byte, 0, usualField*count(f)), numField, f)
+	m := &InspectResponse{Confidential: confidential}
+	m.ProtoReflect().SetUnknown(b)
+	return m, len(b)
 }
 
-func fromField(m *Field, f *inspect.Field) {
-	m.Name, m.Doc, m.Unit, m.Sensitivity = valid(f.Name), valid(f.Doc), valid(string(f.Unit)), FromSensitivity(f.Sensitivity)
-	switch v := f.Value.(type) {
-	case uint64:
-		m.Value = &Field_Number{v}
-	case string:
-		m.Value = &Field_Text{valid(v)}
-	case bool:
-		m.Value = &Field_Truth{v}
-	case inspect.Histogram:
-		m.Value = &Field_Histogram{&Histogram{Bounds: v.Bounds, Counts: v.Counts}}
-	default:
-		n := &Node{Closed: f.Fields == nil, Withheld: f.Withheld}
-		below := make([]Field, len(f.Fields))
-		n.Fields = make([]*Field, len(f.Fields))
-		for i := range f.Fields {
-			n.Fields[i] = &below[i]
-			fromField(n.Fields[i], &f.Fields[i])
-		}
-		m.Value = &Field_Node{n}
-	}
-}
-
-// AtMost returns a bound of the size that a field has as a message, in bytes. To know it
-// costs less than the size.
-func AtMost(f *inspect.Field) int {
-	const tags = 64 // of all fields of a message, with their lengths and numbers
-	n := tags + len(f.Name) + len(f.Doc) + len(f.Unit)
-	switch v := f.Value.(type) {
-	case string:
-		n += len(v) // "?" takes the place of one byte or more
-	case inspect.Histogram:
-		n += 10 * (len(v.Bounds) + len(v.Counts))
-	}
+// count returns how many fields there are.
+func count(f *inspect.Field) int {
+	n := 1
 	for i := range f.Fields {
-		n += AtMost(&f.Fields[i])
+		n += count(&f.Fields[i])
 	}
 	return n
+}
+
+// appendField appends a field of the tree as a field of a message, which is a message of
+// its own.
+func appendField(b []byte, num protowire.Number, f *inspect.Field) []byte {
+	b, at := begin(b, num)
+	b = appendText(b, numName, f.Name)
+	b = appendText(b, numDoc, f.Doc)
+	b = appendNumber(b, numSensitivity, uint64(FromSensitivity(f.Sensitivity)))
+	b = appendText(b, numUnit, string(f.Unit))
+	switch v := f.Value.(type) {
+	case uint64:
+		b = appendNumber(b, numNumber, v)
+	case string:
+		b = appendText(b, numText, v)
+	case bool:
+		b = appendNumber(b, numTruth, protowire.EncodeBool(v))
+	case inspect.Histogram:
+		var h int
+		b, h = begin(b, numHistogram)
+		b = appendNumbers(b, numBounds, v.Bounds)
+		b = appendNumbers(b, numCounts, v.Counts)
+		b = end(b, h)
+	default:
+		var n int
+		b, n = begin(b, numNode)
+		for i := range f.Fields {
+			b = appendField(b, numFields, &f.Fields[i])
+		}
+		b = appendNumber(b, numClosed, protowire.EncodeBool(f.Fields == nil))
+		b = appendNumber(b, numWithheld, protowire.EncodeBool(f.Withheld))
+		b = end(b, n)
+	}
+	return end(b, at)
+}
+
+func appendText(b []byte, num protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), valid(s))
+}
+
+func appendNumber(b []byte, num protowire.Number, v uint64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
+}
+
+func appendNumbers(b []byte, num protowire.Number, list []uint64) []byte {
+	b, at := begin(b, num)
+	for _, v := range list {
+		b = protowire.AppendVarint(b, v)
+	}
+	return end(b, at)
+}
+
+// begin begins a field whose length is known when it ends, and returns where.
+func begin(b []byte, num protowire.Number) (_ []byte, at int) {
+	b = protowire.AppendTag(b, num, protowire.BytesType)
+	return b, len(b)
+}
+
+// end puts the length before a field that began at a place.
+func end(b []byte, at int) []byte {
+	n := len(b) - at
+	var length [binary.MaxVarintLen64]byte
+	return slices.Insert(b, at, protowire.AppendVarint(length[:0], uint64(n))...)
 }
 
 // FromSensitivity returns a sensitivity as messages have it.
@@ -85,7 +147,7 @@ func ToSensitivity(s Sensitivity) inspect.Sensitivity {
 // valid makes a string one that protobuf takes.
 func valid(s string) string { return strings.ToValidUTF8(s, "?") }
 
-// ToField is the inverse of FromField, for messages of a VM, which is not trusted: the
+// ToField is the inverse of Answer's, for messages of a VM, which is not trusted: the
 // number of fields and levels is bounded, and texts are made printable and cut to 4 KiB.
 // The error is ErrField.
 func ToField(m *Field) (inspect.Field, error) {

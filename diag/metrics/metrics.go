@@ -8,8 +8,7 @@
 package metrics
 
 import (
-	"fmt"
-	"slices"
+	"bytes"
 	"strconv"
 	"strings"
 	"unicode"
@@ -23,6 +22,9 @@ const ContentType = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 // prefix begins the name of every metric.
 const prefix = "keel"
 
+// usualHead is for how many bytes of lines before the samples there is room at once.
+const usualHead = 256
+
 // Kinds of metrics.
 const (
 	kindCounter   = "counter"
@@ -34,75 +36,81 @@ const (
 // family are the samples of one metric.
 type family struct {
 	name, kind, unit, help string
-	samples                strings.Builder
+	samples                []byte
 }
 
 // exposition collects the metrics of a tree: those of one name stand together.
 type exposition struct {
 	families []*family
 	byName   map[string]*family
+	bound    []byte // of a bucket
 }
 
 // Text returns the metrics of a tree.
 func Text(root *inspect.Field) string {
 	e := exposition{byName: map[string]*family{}}
-	e.node(root, prefix, nil)
-	var out strings.Builder
+	e.node(root, prefix, "")
+	size := 0
 	for _, f := range e.families {
-		fmt.Fprintf(&out, "# TYPE %s %s\n", f.name, f.kind)
-		if f.unit != "" {
-			fmt.Fprintf(&out, "# UNIT %s %s\n", f.name, f.unit)
-		}
-		fmt.Fprintf(&out, "# HELP %s %s\n%s", f.name, escape(f.help), f.samples.String())
+		size += len(f.samples) + usualHead
 	}
-	out.WriteString("# EOF\n")
-	return out.String()
+	out := make([]byte, 0, size)
+	for _, f := range e.families {
+		out = append(out, "# TYPE "+f.name+" "+f.kind+"\n"...)
+		if f.unit != "" {
+			out = append(out, "# UNIT "+f.name+" "+f.unit+"\n"...)
+		}
+		out = append(out, "# HELP "+f.name+" "+escape(f.help)+"\n"...)
+		out = append(out, f.samples...)
+	}
+	return string(append(out, "# EOF\n"...))
 }
 
-// node adds what is beneath a node. labels are "name=value" pairs as they are written.
-func (e *exposition) node(n *inspect.Field, name string, labels []string) {
+// node adds what is beneath a node. labels are "name=value" pairs as they are written,
+// with commas between them.
+func (e *exposition) node(n *inspect.Field, name, labels string) {
 	for i := range n.Fields {
 		f := &n.Fields[i]
 		below, with := name+"_"+word(f.Name), labels
 		if n.Key != "" {
-			below, with = name, append(slices.Clip(labels), label(n.Key, f.Name))
+			below, with = name, also(labels, n.Key, f.Name)
 		}
-		switch f.Value.(type) {
-		case nil:
+		if f.Value == nil {
 			e.node(f, below, with)
-		default:
+		} else {
 			e.field(f, below, with)
 		}
 	}
 }
 
 // field adds one field.
-func (e *exposition) field(f *inspect.Field, name string, labels []string) {
+func (e *exposition) field(f *inspect.Field, name, labels string) {
 	switch v := f.Value.(type) {
 	case uint64:
 		kind, suffix := kindCounter, "_total"
 		if f.Gauge {
 			kind, suffix = kindGauge, ""
 		}
-		e.of(f, name, kind, f.Unit).add(suffix, labels, number(v, f.Unit))
+		e.of(f, name, kind, f.Unit).add(suffix, labels, v, f.Unit)
 	case bool:
-		n := "0"
+		n := uint64(0)
 		if v {
-			n = "1"
+			n = 1
 		}
-		e.of(f, name, kindGauge, "").add("", labels, n)
+		e.of(f, name, kindGauge, "").add("", labels, n, inspect.Count)
 	case string:
-		e.of(f, name, kindInfo, "").add("_info", append(slices.Clip(labels), label("value", v)), "1")
+		e.of(f, name, kindInfo, "").add("_info", also(labels, "value", v), 1, inspect.Count)
 	case inspect.Histogram:
 		m := e.of(f, name, kindHistogram, f.Unit)
 		sum := uint64(0)
 		for i, n := range v.Counts {
 			sum += n
-			bound := "+Inf"
+			bound := append(e.bound[:0], "+Inf"...)
 			if i < len(v.Bounds) {
-				bound = number(v.Bounds[i], f.Unit)
+				bound = number(bound[:0], v.Bounds[i], f.Unit)
 			}
-			m.add("_bucket", append(slices.Clip(labels), label("le", bound)), strconv.FormatUint(sum, 10))
+			e.bound = bound
+			m.add("_bucket", also(labels, "le", string(bound)), sum, inspect.Count)
 		}
 	}
 }
@@ -130,42 +138,64 @@ func (e *exposition) of(f *inspect.Field, name, kind string, unit inspect.Unit) 
 }
 
 // add adds a sample.
-func (f *family) add(suffix string, labels []string, value string) {
-	f.samples.WriteString(f.name + suffix)
-	if len(labels) > 0 {
-		f.samples.WriteString("{" + strings.Join(labels, ",") + "}")
+func (f *family) add(suffix, labels string, v uint64, unit inspect.Unit) {
+	f.samples = append(append(f.samples, f.name...), suffix...)
+	if labels != "" {
+		f.samples = append(append(append(f.samples, '{'), labels...), '}')
 	}
-	f.samples.WriteString(" " + value + "\n")
+	f.samples = append(number(append(f.samples, ' '), v, unit), '\n')
 }
 
-// number returns a number in the base unit.
-func number(v uint64, unit inspect.Unit) string {
+// number appends a number in the base unit.
+func number(to []byte, v uint64, unit inspect.Unit) []byte {
 	if unit != inspect.Microseconds {
-		return strconv.FormatUint(v, 10)
+		return strconv.AppendUint(to, v, 10)
 	}
-	s := fmt.Sprintf("%d.%06d", v/1e6, v%1e6)
-	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+	to = strconv.AppendUint(to, v/1e6, 10)
+	if v %= 1e6; v == 0 {
+		return to
+	}
+	to = strconv.AppendUint(to, 1e6+v, 10) // a digit too many, where the point belongs
+	to[len(to)-7] = '.'
+	return bytes.TrimRight(to, "0")
 }
 
-// label returns a label as it is written.
-func label(name, value string) string { return word(name) + `="` + escape(value) + `"` }
+// also adds a label to others.
+func also(labels, name, value string) string {
+	if labels != "" {
+		labels += ","
+	}
+	return labels + word(name) + `="` + escape(value) + `"`
+}
+
+// special are the characters that stand for others in labels and texts.
+var special = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 // escape returns a text as a label's value or a help text has it. What does a terminal
 // harm is replaced.
 func escape(s string) string {
-	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "?"))
+	plain := func(r rune) bool { return r >= ' ' && r <= '~' && r != '\\' && r != '"' }
+	if strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
-	}, s)
+	}, special.Replace(strings.ToValidUTF8(s, "?")))
 }
 
 // word makes a name one of letters, digits and underscores.
 func word(s string) string {
+	fits := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_'
+	}
+	if strings.IndexFunc(s, func(r rune) bool { return !fits(r) }) < 0 {
+		return s
+	}
 	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' {
+		if fits(r) {
 			return r
 		}
 		return '_'

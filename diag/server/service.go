@@ -9,7 +9,6 @@ import (
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"keel/diag/attest/claims"
 	"keel/diag/diagpb"
@@ -135,11 +134,9 @@ func (s *Server) look(r *diagpb.InspectRequest) (*diagpb.InspectResponse, error)
 		}
 		return nil, status.Errorf(codes.NotFound, "%s: %q", why, path)
 	}
-	answer := &diagpb.InspectResponse{Field: diagpb.FromField(&found), Confidential: s.config.Confidential}
-	if diagpb.AtMost(&found) > maxAnswer {
-		if n := proto.Size(answer); n > maxAnswer {
-			return nil, status.Errorf(codes.ResourceExhausted, "the answer would have %d bytes, more than %d: ask for less depth, or a path", n, maxAnswer)
-		}
+	answer, n := diagpb.Answer(&found, s.config.Confidential)
+	if n > maxAnswer {
+		return nil, status.Errorf(codes.ResourceExhausted, "the answer would have %d bytes, more than %d: ask for less depth, or a path", n, maxAnswer)
 	}
 	return answer, nil
 }
