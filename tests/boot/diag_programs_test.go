@@ -78,7 +78,7 @@ func (vm *diagVM) profiles(t *testing.T) {
 			args = append(args, "--seconds", "1")
 		}
 		var saved struct{ Bytes int }
-		if err := json.Unmarshal([]byte(vm.do(t, "profile", args...)), &saved); err != nil || saved.Bytes == 0 {
+		if err := json.Unmarshal([]byte(vm.diag(t, "profile", args...)), &saved); err != nil || saved.Bytes == 0 {
 			t.Errorf("%s: %v, %+v", kind, err, saved)
 		}
 		want := "Type: "
@@ -92,14 +92,14 @@ func (vm *diagVM) profiles(t *testing.T) {
 
 func (vm *diagVM) trace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "trace")
-	vm.do(t, "trace", "--seconds", "1", "-o", file)
+	vm.diag(t, "trace", "--seconds", "1", "-o", file)
 	opens(t, "StateTransition", file, "trace", "-d=parsed")
 }
 
 // core dumps the paravisor, which has its own memory and none of the guest's.
 func (vm *diagVM) core(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "core")
-	vm.do(t, "core", "-o", file)
+	vm.diag(t, "core", "-o", file)
 	f, err := elf.Open(file)
 	if err != nil {
 		t.Fatal(err)
@@ -264,11 +264,11 @@ func (vm *diagVM) terminal(t *testing.T) {
 
 // cat reads files.
 func (vm *diagVM) cat(t *testing.T) {
-	if said := vm.do(t, "cat", "/proc/version"); !strings.HasPrefix(said, "Linux version ") {
+	if said := vm.diag(t, "cat", "/proc/version"); !strings.HasPrefix(said, "Linux version ") {
 		t.Errorf("%q", said)
 	}
 	file := filepath.Join(t.TempDir(), "paravisor")
-	vm.do(t, "cat", "/bin/paravisor", "-o", file)
+	vm.diag(t, "cat", "/bin/paravisor", "-o", file)
 	if b, err := os.ReadFile(file); err != nil || !bytes.HasPrefix(b, []byte(elf.ELFMAG)) || len(b) < 1<<20 {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
