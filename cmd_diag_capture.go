@@ -23,6 +23,8 @@ that Keel sends to NVMe controllers as NVMe/TCP. Wireshark and tshark take both 
   keel diag capture web --seconds 10 -o web.pcapng
   keel diag capture web -o - | wireshark -k -i -
 
+Of a confidential guest it is encrypted to the guest's owner, and FILE is called FILE.age: one that Ctrl-C ends is cut off then.
+
 It goes on until Ctrl-C, or for --seconds. Data of the guest is left out unless --data asks for it.`
 
 // captureFlags are the flags of "keel diag capture".
@@ -109,6 +111,7 @@ type captureFile struct {
 // Write writes to the file. Its errors are of type *handoff.Failure, but for EPIPE.
 func (f *captureFile) Write(b []byte) (int, error) {
 	if f.w == nil {
+		f.path = sealedName(f.path, b)
 		file, err := os.Create(f.path)
 		if err != nil {
 			return 0, &handoff.Failure{Outcome: handoff.OutcomeUsage, Cause: "cannot write -o", Remedy: "name a file that can be written", Err: err}

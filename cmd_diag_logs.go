@@ -21,7 +21,7 @@ import (
 
 // logsCommands follow a VM, and set what it says.
 func logsCommands() []*cobra.Command {
-	return []*cobra.Command{logsCommand(), kmsgCommand(), metricsCommand(), watchCommand(), updateCommand(), topCommand()}
+	return []*cobra.Command{logsCommand(), kmsgCommand(), journalCommand(), metricsCommand(), watchCommand(), updateCommand(), topCommand()}
 }
 
 // vmCommand makes a command whose first argument is a VM, and which may print JSON.
@@ -135,7 +135,7 @@ func logJSON(l *client.LogLine) any {
 func kmsgCommand() *cobra.Command {
 	var asJSON, on bool
 	cmd := vmCommand("kmsg VM", "Show the messages of Keel's own kernel",
-		"Show the messages of the kernel beneath the paravisor. Refused for a confidential guest.",
+		"Show the messages of the kernel beneath the paravisor. Refused for a confidential guest, whose owner reads them with keel diag journal.",
 		cobra.ExactArgs(1), &asJSON, func(ctx context.Context, out io.Writer, args []string) error {
 			out = output{out}
 			return followVM(ctx, args[0], func(c *client.Client) error {
@@ -161,6 +161,26 @@ func kmsgJSON(m *client.KernelMessage) any {
 		Facility uint32 `json:"facility"`
 		Text     string `json:"text"`
 	}{m.Seq, m.Time.Microseconds(), m.Level, m.Facility, m.Text}
+}
+
+// journalCommand saves the log of a paravisor and its kernel.
+func journalCommand() *cobra.Command {
+	var f saveFlags
+	cmd := &cobra.Command{
+		Use:   "journal VM",
+		Short: "Save all of the log of a paravisor and its kernel",
+		Long: "Save all that there is of the log of a paravisor, with private values, and of its kernel's, as lines of JSON.\n" +
+			"Of a confidential guest the file is encrypted to its owner.",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeVM,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.save(cmd, args[0], ".jsonl", "", func(c *client.Client, w io.Writer) error {
+				return c.Journal(cmd.Context(), w)
+			})
+		},
+	}
+	f.add(cmd, "VM.jsonl", 0)
+	return cmd
 }
 
 // metricsCommand prints the state tree for monitoring.
@@ -189,8 +209,9 @@ func metricsCommand() *cobra.Command {
 // updateCommand sets something.
 func updateCommand() *cobra.Command {
 	var asJSON, list bool
+	var sign signFlags
 	cmd := vmCommand("update VM [NAME=VALUE]", "Set the log level, the trace of exits or a tunable of a VM that runs",
-		"Set something of a running paravisor. --list shows what there is. Refused for a confidential guest.",
+		"Set something of a running paravisor. --list shows what there is. Of a confidential guest its owner may.",
 		cobra.RangeArgs(1, 2), &asJSON, func(ctx context.Context, out io.Writer, args []string) error {
 			if list == (len(args) > 1) {
 				return &handoff.Failure{Outcome: handoff.OutcomeUsage, Cause: "nothing to set, or too much", Remedy: "give NAME=VALUE, or --list"}
@@ -202,7 +223,12 @@ func updateCommand() *cobra.Command {
 			if !ok {
 				return &handoff.Failure{Outcome: handoff.OutcomeUsage, Cause: fmt.Sprintf("%q sets nothing", args[1]), Remedy: "give NAME=VALUE; keel diag update --list lists names"}
 			}
+			o, err := sign.owner()
+			if err != nil {
+				return err
+			}
 			return followVM(ctx, args[0], func(c *client.Client) error {
+				c.Sign(o)
 				set, err := c.Update(ctx, name, value)
 				switch {
 				case err != nil:
@@ -215,6 +241,7 @@ func updateCommand() *cobra.Command {
 			})
 		})
 	cmd.Flags().BoolVar(&list, "list", false, "list what can be set, and what cannot")
+	sign.add(cmd.Flags())
 	return cmd
 }
 

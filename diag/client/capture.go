@@ -23,13 +23,14 @@ type CaptureOptions struct {
 
 // Piece is a part of a capture.
 type Piece struct {
-	PCAPNG        []byte // whole blocks of a pcapng file
+	PCAPNG        []byte // whole blocks of a pcapng file, or some of an age file
 	Records, Lost uint64 // so far; the lost ones are among the records
 }
 
 // PacketCapture captures what crosses the disks of a guest, and hands the pieces of a
 // pcapng file to each, in order, until its time is over, each fails, or ctx ends. What the
-// file says is the VM's word; the client has seen that its blocks are whole. Errors:
+// file says is the VM's word; the client has seen that its blocks are whole. Of a
+// confidential guest it is an age file, for the owner, of which nothing else is known. Errors:
 // ErrRequest, ErrPath, ErrRefused, ErrBusy, ErrUnknown, ErrAnswer, ErrLost, and those of
 // each and of ctx.
 func (c *Client) PacketCapture(ctx context.Context, o CaptureOptions, each func(Piece) error) error {
@@ -42,7 +43,13 @@ func (c *Client) PacketCapture(ctx context.Context, o CaptureOptions, each func(
 		return fmt.Errorf("%w: a length of %v", ErrRequest, o.Length)
 	}
 	request := &diagpb.PacketCaptureRequest{Disk: o.Disk, DataBytes: uint32(o.Data), Seconds: uint32(o.Length / time.Second)}
+	sealed, first := false, true
 	return follow(ctx, c, "Capture/PacketCapture", request, func(p *diagpb.PacketCaptureResponse) error {
+		sealed = sealed || first && Sealed(p.GetPcapng())
+		first = false
+		if sealed {
+			return each(Piece{PCAPNG: p.GetPcapng()})
+		}
 		if _, err := pcapng.Split(p.GetPcapng()); err != nil {
 			return fmt.Errorf("%w: %w", ErrAnswer, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/containerd/ttrpc"
@@ -75,6 +76,16 @@ func nonce(ctx context.Context, send ttrpc.Invoker) (*diagpb.NonceResponse, erro
 	}
 	return n, nil
 }
+
+// Journal writes all that there is of the paravisor's log and its kernel's, as lines of
+// JSON. Of a confidential guest it is an age file, for the owner. Errors: ErrRefused,
+// ErrBusy, ErrUnknown, ErrAnswer, ErrLost, and those of w.
+func (c *Client) Journal(ctx context.Context, w io.Writer) error {
+	return c.file(ctx, "Owner/Journal", &diagpb.JournalRequest{}, maxJournal, w)
+}
+
+// maxJournal bounds a log, in bytes: far above what a paravisor keeps.
+const maxJournal = 64 << 20
 
 // Sealed tells whether a stream of data is encrypted to the owner, by its first bytes.
 func Sealed(data []byte) bool { return bytes.HasPrefix(data, []byte(owner.Header)) }

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: control.proto
 
-// What can be done to a guest that is not confidential.
+// What can be done to a guest: one that is not confidential, or by its owner (owner.proto).
 
 package diagpb
 

@@ -10,8 +10,9 @@
 //
 // A signed call has one more piece of metadata, "keel-owner": the signature and what is
 // signed, in base64 without padding (diag/owner, Statement). A stream that is encrypted
-// consists of the same messages as otherwise, of which the field data alone is there; one
-// after the other they are an age file (C2SP age, version 1).
+// consists of the same messages as otherwise, which have nothing but bytes then; one after
+// the other they are an age file (C2SP age, version 1). It begins with
+// "age-encryption.org/v1", as no file does that is not encrypted.
 
 package diagpb
 
@@ -130,18 +131,56 @@ func (x *NonceResponse) GetSeconds() uint32 {
 	return 0
 }
 
+type JournalRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalRequest) Reset() {
+	*x = JournalRequest{}
+	mi := &file_owner_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalRequest) ProtoMessage() {}
+
+func (x *JournalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_owner_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalRequest.ProtoReflect.Descriptor instead.
+func (*JournalRequest) Descriptor() ([]byte, []int) {
+	return file_owner_proto_rawDescGZIP(), []int{2}
+}
+
 var File_owner_proto protoreflect.FileDescriptor
 
 const file_owner_proto_rawDesc = "" +
 	"\n" +
-	"\vowner.proto\x12\fkeel.diag.v1\"\x0e\n" +
+	"\vowner.proto\x12\fkeel.diag.v1\x1a\x0eprograms.proto\"\x0e\n" +
 	"\fNonceRequest\"[\n" +
 	"\rNonceResponse\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\fR\binstance\x12\x18\n" +
-	"\aseconds\x18\x03 \x01(\rR\aseconds2I\n" +
+	"\aseconds\x18\x03 \x01(\rR\aseconds\"\x10\n" +
+	"\x0eJournalRequest2\x8d\x01\n" +
 	"\x05Owner\x12@\n" +
-	"\x05Nonce\x12\x1a.keel.diag.v1.NonceRequest\x1a\x1b.keel.diag.v1.NonceResponseB\x12Z\x10keel/diag/diagpbb\x06proto3"
+	"\x05Nonce\x12\x1a.keel.diag.v1.NonceRequest\x1a\x1b.keel.diag.v1.NonceResponse\x12B\n" +
+	"\aJournal\x12\x1c.keel.diag.v1.JournalRequest\x1a\x17.keel.diag.v1.FilePiece0\x01B\x12Z\x10keel/diag/diagpbb\x06proto3"
 
 var (
 	file_owner_proto_rawDescOnce sync.Once
@@ -155,16 +194,20 @@ func file_owner_proto_rawDescGZIP() []byte {
 	return file_owner_proto_rawDescData
 }
 
-var file_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_owner_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_owner_proto_goTypes = []any{
-	(*NonceRequest)(nil),  // 0: keel.diag.v1.NonceRequest
-	(*NonceResponse)(nil), // 1: keel.diag.v1.NonceResponse
+	(*NonceRequest)(nil),   // 0: keel.diag.v1.NonceRequest
+	(*NonceResponse)(nil),  // 1: keel.diag.v1.NonceResponse
+	(*JournalRequest)(nil), // 2: keel.diag.v1.JournalRequest
+	(*FilePiece)(nil),      // 3: keel.diag.v1.FilePiece
 }
 var file_owner_proto_depIdxs = []int32{
 	0, // 0: keel.diag.v1.Owner.Nonce:input_type -> keel.diag.v1.NonceRequest
-	1, // 1: keel.diag.v1.Owner.Nonce:output_type -> keel.diag.v1.NonceResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
+	2, // 1: keel.diag.v1.Owner.Journal:input_type -> keel.diag.v1.JournalRequest
+	1, // 2: keel.diag.v1.Owner.Nonce:output_type -> keel.diag.v1.NonceResponse
+	3, // 3: keel.diag.v1.Owner.Journal:output_type -> keel.diag.v1.FilePiece
+	2, // [2:4] is the sub-list for method output_type
+	0, // [0:2] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -175,13 +218,14 @@ func file_owner_proto_init() {
 	if File_owner_proto != nil {
 		return
 	}
+	file_programs_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_owner_proto_rawDesc), len(file_owner_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -9,6 +9,20 @@ import (
 
 type OwnerService interface {
 	Nonce(context.Context, *NonceRequest) (*NonceResponse, error)
+	Journal(context.Context, *JournalRequest, Owner_JournalServer) error
+}
+
+type Owner_JournalServer interface {
+	Send(*FilePiece) error
+	ttrpc.StreamServer
+}
+
+type ownerJournalServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *ownerJournalServer) Send(m *FilePiece) error {
+	return x.StreamServer.SendMsg(m)
 }
 
 func RegisterOwnerService(srv *ttrpc.Server, svc OwnerService) {
@@ -22,14 +36,32 @@ func RegisterOwnerService(srv *ttrpc.Server, svc OwnerService) {
 				return svc.Nonce(ctx, &req)
 			},
 		},
+		Streams: map[string]ttrpc.Stream{
+			"Journal": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					m := new(JournalRequest)
+					if err := stream.RecvMsg(m); err != nil {
+						return nil, err
+					}
+					return nil, svc.Journal(ctx, m, &ownerJournalServer{stream})
+				},
+				StreamingClient: false,
+				StreamingServer: true,
+			},
+		},
 	})
+}
+
+type OwnerClient interface {
+	Nonce(context.Context, *NonceRequest) (*NonceResponse, error)
+	Journal(context.Context, *JournalRequest) (Owner_JournalClient, error)
 }
 
 type ownerClient struct {
 	client *ttrpc.Client
 }
 
-func NewOwnerClient(client *ttrpc.Client) OwnerService {
+func NewOwnerClient(client *ttrpc.Client) OwnerClient {
 	return &ownerClient{
 		client: client,
 	}
@@ -41,4 +73,33 @@ func (c *ownerClient) Nonce(ctx context.Context, req *NonceRequest) (*NonceRespo
 		return nil, err
 	}
 	return &resp, nil
+}
+
+func (c *ownerClient) Journal(ctx context.Context, req *JournalRequest) (Owner_JournalClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: false,
+		StreamingServer: true,
+	}, "keel.diag.v1.Owner", "Journal", req)
+	if err != nil {
+		return nil, err
+	}
+	x := &ownerJournalClient{stream}
+	return x, nil
+}
+
+type Owner_JournalClient interface {
+	Recv() (*FilePiece, error)
+	ttrpc.ClientStream
+}
+
+type ownerJournalClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *ownerJournalClient) Recv() (*FilePiece, error) {
+	m := new(FilePiece)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
 }

@@ -19,7 +19,7 @@ import (
 type owners struct{ *Server }
 
 func (s owners) methods() map[string]method {
-	return map[string]method{"Nonce": unary(s.Nonce)}
+	return map[string]method{"Nonce": unary(s.Nonce), "Journal": stream(s.Journal)}
 }
 
 // Nonce gives out a number for one signed call.

@@ -7,79 +7,89 @@ import (
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"keel/diag/diagpb"
 	"keel/diag/owner"
 )
 
+// piece is what a message has of a file.
+type piece struct {
+	data  []byte
+	zeros uint64 // that follow the data
+	cut   string // of the last piece: why the file is short. It tells nothing of what is in it.
+}
+
+// pieceOf takes a message apart. Only streams of such messages can be sealed: each type
+// has a line here, and one in carry.
+func pieceOf(m any) (p piece, ok bool) {
+	switch m := m.(type) {
+	case *diagpb.FilePiece:
+		return piece{data: m.GetData(), zeros: m.GetZeros(), cut: m.GetCut()}, true
+	case *diagpb.PacketCaptureResponse:
+		return piece{data: m.GetPcapng()}, true
+	}
+	return piece{}, false
+}
+
+// carry returns a message of a type that pieceOf knows.
+func carry(like any, data []byte, cut string) proto.Message {
+	if _, ok := like.(*diagpb.PacketCaptureResponse); ok {
+		return &diagpb.PacketCaptureResponse{Pcapng: data}
+	}
+	return &diagpb.FilePiece{Data: data, Cut: cut}
+}
+
 // sealable is a stream of answers that can be encrypted to the owner. Of the messages only
-// the file of which they are the pieces counts then. Encrypted, it goes on in messages of
-// the same type.
+// the file of which they are the pieces counts then: holes are filled, and encrypted it
+// goes on in messages of the same type.
 //
-// The host learns how much there is, and when. A method whose file is longer or shorter
-// for what is in it, compressed for example, tells of that.
+// The host learns how much there is, and when. A file whose length depends on what is in
+// it, such as one that is compressed, tells of that.
 type sealable struct {
 	ttrpc.StreamServer
 	recipient *owner.Recipient // nil: nothing is encrypted
-	kind      protoreflect.MessageType
-	buffer    *bufio.Writer // gathers the header, which is written in small pieces
+	like      any              // the first message
+	buffer    *bufio.Writer    // gathers the header, which is written in small pieces
 	sealed    io.WriteCloser
+	cut       string
 }
 
-// SendMsg sends a message, or encrypts its data.
+// SendMsg sends a message, or encrypts its piece of the file.
 func (s *sealable) SendMsg(m any) error {
 	if s.recipient == nil {
 		return s.StreamServer.SendMsg(m)
 	}
-	message, ok := m.(proto.Message)
+	p, ok := pieceOf(m)
 	if !ok {
-		return fmt.Errorf("%T is no message", m)
+		return fmt.Errorf("a message of type %T cannot be sealed", m)
 	}
-	said := message.ProtoReflect()
 	if s.sealed == nil {
-		s.kind = said.Type()
+		s.like = m
 		s.buffer = bufio.NewWriterSize(sealedWriter{s}, 512)
 		var err error
 		if s.sealed, err = s.recipient.Seal(s.buffer); err != nil {
 			return err
 		}
 	}
-	if _, err := s.sealed.Write(said.Get(dataOf(said.Descriptor())).Bytes()); err != nil {
+	if _, err := s.sealed.Write(p.data); err != nil {
 		return err
 	}
-	zeros := uint64(0)
-	if f := said.Descriptor().Fields().ByName(zerosField); f != nil {
-		zeros = said.Get(f).Uint()
-	}
-	for zeros > 0 {
-		n := min(zeros, uint64(len(zeroBytes)))
-		if _, err := s.sealed.Write(zeroBytes[:n]); err != nil {
-			return err
-		}
-		zeros -= n
-	}
-	return nil
+	s.cut = p.cut
+	return s.zeros(p.zeros)
 }
-
-// zerosField names the field of a message that says how many zeros follow its data.
-const zerosField protoreflect.Name = "zeros"
 
 var zeroBytes [4 << 10]byte
 
-// dataOf returns the field of a message with the next bytes of a file: the only one of
-// type bytes. It is nil if there is none.
-func dataOf(m protoreflect.MessageDescriptor) (data protoreflect.FieldDescriptor) {
-	for i := range m.Fields().Len() {
-		f := m.Fields().Get(i)
-		switch {
-		case f.Kind() != protoreflect.BytesKind:
-		case data != nil || f.IsList():
-			return nil
-		default:
-			data = f
+// zeros adds zeros.
+func (s *sealable) zeros(n uint64) error {
+	for n > 0 {
+		some := min(n, uint64(len(zeroBytes)))
+		if _, err := s.sealed.Write(zeroBytes[:some]); err != nil {
+			return err
 		}
+		n -= some
 	}
-	return data
+	return nil
 }
 
 // finish sends the end of an encrypted stream: one without an end was cut off. A stream
@@ -91,7 +101,10 @@ func (s *sealable) finish() error {
 	if err := s.sealed.Close(); err != nil {
 		return err
 	}
-	return s.buffer.Flush()
+	if err := s.buffer.Flush(); err != nil || s.cut == "" {
+		return err
+	}
+	return s.StreamServer.SendMsg(carry(s.like, nil, s.cut))
 }
 
 // sealedWriter sends what is encrypted. A message is on its way when SendMsg returns: the
@@ -99,9 +112,7 @@ func (s *sealable) finish() error {
 type sealedWriter struct{ *sealable }
 
 func (w sealedWriter) Write(b []byte) (int, error) {
-	m := w.kind.New()
-	m.Set(dataOf(m.Descriptor()), protoreflect.ValueOfBytes(b))
-	if err := w.StreamServer.SendMsg(m.Interface()); err != nil {
+	if err := w.StreamServer.SendMsg(carry(w.like, b, "")); err != nil {
 		return 0, err
 	}
 	return len(b), nil

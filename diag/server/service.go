@@ -63,6 +63,9 @@ func (s *Server) call(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *tt
 		}
 		return nil
 	})
+	if need != nobody {
+		err = quiet(err)
+	}
 	s.judge(err)
 	return answer, err
 }

@@ -115,6 +115,9 @@ func (s *Server) follow(ctx context.Context, full string, to ttrpc.StreamServer,
 	if err = serve(ctx); err == nil {
 		err = out.finish()
 	}
+	if need != nobody {
+		err = quiet(err)
+	}
 	if ctx.Err() == nil && !errors.Is(err, ttrpc.ErrClosed) { // else the client has gone
 		s.judge(err)
 	}

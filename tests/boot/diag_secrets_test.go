@@ -5,6 +5,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -33,9 +36,10 @@ import (
 
 // diagOwner is the owner of an image.
 type diagOwner struct {
-	id    *age.X25519Identity
-	key   ed25519.PrivateKey
-	flags []string // of keel image build
+	id              *age.X25519Identity
+	key             ed25519.PrivateKey
+	idFile, keyFile string
+	flags           []string // of keel image build
 }
 
 func newOwner(t *testing.T) *diagOwner {
@@ -52,11 +56,20 @@ func newOwner(t *testing.T) *diagOwner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "owner.pub")
-	if err := os.WriteFile(file, ssh.MarshalAuthorizedKey(public), 0o600); err != nil {
+	private, err := ssh.MarshalPrivateKey(o.key, "")
+	if err != nil {
 		t.Fatal(err)
 	}
-	o.flags = []string{"--owner-recipient", o.id.Recipient().String(), "--owner-signer", file}
+	dir := t.TempDir()
+	o.idFile, o.keyFile = filepath.Join(dir, "identity"), filepath.Join(dir, "owner")
+	for file, text := range map[string][]byte{
+		o.idFile: []byte(o.id.String() + "\n"), o.keyFile: pem.EncodeToMemory(private), o.keyFile + ".pub": ssh.MarshalAuthorizedKey(public),
+	} {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.flags = []string{"--owner-recipient", o.id.Recipient().String(), "--owner-signer", o.keyFile + ".pub"}
 	return o
 }
 
@@ -85,8 +98,9 @@ var secretCalls = []struct {
 	{method: "Logs/Kmsg", request: &diagpb.KmsgRequest{}, need: needOther},
 	{method: "Logs/Metrics", request: &diagpb.MetricsRequest{}},
 	{method: "Logs/Settings", request: &diagpb.SettingsRequest{}},
-	{method: "Logs/Update", request: &diagpb.UpdateRequest{Name: "gc_percent", Value: "30"}, need: needOther},
+	{method: "Logs/Update", request: &diagpb.UpdateRequest{Name: "gc_percent", Value: "30"}, need: needSigned},
 	{method: "Owner/Nonce", request: &diagpb.NonceRequest{}},
+	{method: "Owner/Journal", request: &diagpb.JournalRequest{}, need: needSealed},
 
 	{method: "Programs/Exec", request: &diagpb.ExecRequest{Args: []string{"/bin/paravisor"}}, need: needOther},
 	{method: "Programs/Input", request: &diagpb.InputRequest{}, need: needOther},
@@ -100,7 +114,7 @@ var secretCalls = []struct {
 	{method: "Programs/Console", request: &diagpb.ConsoleRequest{Port: 1}, need: needOther},
 	{method: "Programs/ConsoleInput", request: &diagpb.ConsoleInputRequest{}, need: needOther},
 
-	{method: "Capture/PacketCapture", request: &diagpb.PacketCaptureRequest{DataBytes: 4096, Seconds: 3}, need: needOther},
+	{method: "Capture/PacketCapture", request: &diagpb.PacketCaptureRequest{DataBytes: 4096, Seconds: 3}, need: needSealed, shows: []marker.Place{marker.Disk}},
 
 	{method: "Control/NMI", request: &diagpb.NMIRequest{}, need: needSigned},
 	{method: "Control/Pause", request: &diagpb.PauseRequest{}, need: needSigned},
@@ -108,7 +122,8 @@ var secretCalls = []struct {
 	{method: "Control/Resume", request: &diagpb.ResumeRequest{}, need: needSigned},
 	{method: "Control/ExitTrace", request: &diagpb.ExitTraceRequest{DurationMs: 100}, need: needOther},
 	{method: "Control/Debug", request: &diagpb.DebugRequest{}, need: needOther},
-	{method: "Control/Shutdown", request: &diagpb.ShutdownRequest{}, need: needSigned},
+	{method: "Control/Reset", request: &diagpb.ResetRequest{}, need: needSigned}, // the secrets go
+	{method: "Control/Shutdown", request: &diagpb.ShutdownRequest{Force: true}, need: needSigned},
 }
 
 // schema returns the methods of the diagnostics.
@@ -129,7 +144,6 @@ func schema() map[string]protoreflect.MethodDescriptor {
 // TestSecretCalls: no method is forgotten.
 func TestSecretCalls(t *testing.T) {
 	methods := schema()
-	delete(methods, "Control/Reset") // after all others
 	for _, c := range secretCalls {
 		if methods[c.method] == nil {
 			t.Errorf("%s is called twice, or is no method", c.method)
@@ -149,15 +163,14 @@ func TestSecrets(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	v := startSecrets(t, o)
-	for _, c := range secretCalls {
-		v.call(t, c.method, c.request, c.need, c.shows)
-	}
-	v.call(t, "Control/Reset", &diagpb.ResetRequest{}, needSigned, nil) // as the last: the secrets go
 	// The search finds what crosses.
 	console := marker.Of(v.seed, marker.Console)
 	v.call(t, "Diag/Attest", &diagpb.AttestRequest{Nonce: console[:]}, needNothing, nil)
-	v.run.KillVM(t)
-	v.run.Wait(t, handoff.OutcomeVMLost)
+	v.commands(t)
+	for _, c := range secretCalls {
+		v.call(t, c.method, c.request, c.need, c.shows)
+	}
+	v.run.Wait(t, handoff.OutcomeForcedOff) // as the last call has asked
 	for _, file := range append(v.run.Outputs(), v.tap.record.Name(), v.state) {
 		for place, n := range v.find(t, file) {
 			if place != marker.Console {
@@ -171,6 +184,36 @@ func TestSecrets(t *testing.T) {
 	}
 	if n := v.find(t, v.run.Outputs()[0])[marker.Console]; n == 0 {
 		t.Error("nothing of what the guest said on its console")
+	}
+}
+
+// commands uses the tool as the owner does.
+func (v *secretVM) commands(t *testing.T) {
+	t.Helper()
+	vm, key, dir := v.tap.path, v.owner.keyFile, t.TempDir()
+	for _, args := range [][]string{{"pause", vm}, {"pause", vm, "--owner-key", key, "--instance", strings.Repeat("00", 15) + "01"}} {
+		if said := keelTool(t, handoff.OutcomeBadConfig, append([]string{"diag"}, args...)...); !strings.Contains(said, "rule guest-state refuses Control/Pause") {
+			t.Errorf("%q: %s", args, said)
+		}
+	}
+	var evidence struct {
+		Claim struct{ Instance owner.Instance }
+	}
+	if err := json.Unmarshal([]byte(keelTool(t, handoff.OutcomePoweroff, "attest", vm, "--any-image", "--allow-emulated", "--json")), &evidence); err != nil {
+		t.Fatal(err)
+	}
+	instance := hex.EncodeToString(evidence.Claim.Instance[:])
+	for _, c := range [][2]string{{"pause", "paused\n"}, {"resume", "runs\n"}} {
+		if said := keelTool(t, handoff.OutcomePoweroff, "diag", c[0], vm, "--owner-key", key, "--instance", instance); said != c[1] {
+			t.Errorf("%s: %q", c[0], said)
+		}
+	}
+	journal := filepath.Join(dir, "journal")
+	keelTool(t, handoff.OutcomePoweroff, "diag", "journal", vm, "-o", journal)
+	keelTool(t, handoff.OutcomePoweroff, "diag", "open", "--identity", v.owner.idFile, journal+".age", journal)
+	text, err := os.ReadFile(journal)
+	if err != nil || !bytes.Contains(text, []byte(`"from":"kernel"`)) || !bytes.Contains(text, []byte(`"from":"paravisor"`)) {
+		t.Errorf("%v\n%s", err, text)
 	}
 }
 
@@ -215,6 +258,7 @@ func (v *secretVM) call(t *testing.T, method string, request proto.Message, n ne
 		if err != nil {
 			t.Errorf("%s: %v", method, err)
 		}
+		t.Logf("%s: %d bytes; pieces of secrets in it: %v", method, len(data), found)
 		for _, place := range shows {
 			if found[place] == 0 {
 				t.Errorf("%s: decrypted, it has nothing of the secret in %s", method, place)

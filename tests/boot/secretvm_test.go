@@ -52,7 +52,7 @@ func startSecrets(t *testing.T, o *diagOwner) *secretVM {
 			t.Fatal(err)
 		}
 	}
-	v.run = tool.Start(t, "--image", image, "--isolation", "snp", "--vps", "2", "--mem", "256M", "--kernel", payload.kernels["6.1"],
+	v.run = tool.Start(t, "--image", image, "--isolation", "snp", "--vps", "2", "--mem", "128M", "--kernel", payload.kernels["6.1"],
 		"--initrd", initrd, "--append", harness.ScriptCmdline(modules, "secrets", "seed="+v.seed), "--disk", disk+",front=virtio-scsi",
 		"--tpm", "crb", "--tpm-state", v.state)
 	v.run.Until(t, "hidden secrets", func() bool {

@@ -58,8 +58,12 @@ func hide(seed string) error {
 		}
 		fmt.Println("KEEL-GUEST note hidden", place)
 	}
+	// What crosses the disk has a marker from now on.
 	for {
-		time.Sleep(time.Hour)
+		if err := disk(of(seed, marker.Disk)); err != nil {
+			return err
+		}
+		time.Sleep(200 * time.Millisecond)
 		runtime.KeepAlive(page)
 	}
 }
@@ -85,12 +89,12 @@ func nv(m []byte) error {
 
 // disk writes a block in the middle of a disk, and has the disk keep it.
 func disk(m []byte) error {
-	f, err := os.OpenFile(deviceDisk, os.O_WRONLY, 0)
+	f, err := os.OpenFile(deviceDisk, os.O_WRONLY|os.O_SYNC, 0)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteAt(bytes.Repeat(m, block/len(m)), 1<<20)
-	return errors.Join(err, f.Sync(), f.Close())
+	return errors.Join(err, f.Close())
 }
 
 // registers starts a process that uses no registers, and fills some of its.
