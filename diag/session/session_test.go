@@ -225,12 +225,15 @@ func TestTerminal(t *testing.T) {
 // TestInterrupt: Ctrl-C at a terminal is the program's.
 func TestInterrupt(t *testing.T) {
 	var table Table
-	p := script("echo ready; sleep 1000")
+	p := script("exec cat") // a shell may keep to itself a signal that comes while it starts something
 	p.Terminal = &Size{}
 	r := shell(t, &table, p).open()
 	id := r.number()
-	r.said("ready")
-	if _, _, err := table.Input(id, 0, []byte{3}, false); err != nil {
+	if _, _, err := table.Input(id, 0, []byte("here\n"), false); err != nil {
+		t.Error(err)
+	}
+	r.said("here\r\nhere\r\n") // the terminal's echo, and cat
+	if _, _, err := table.Input(id, 5, []byte{3}, false); err != nil {
 		t.Error(err)
 	}
 	if exit, err := r.wait(); err != nil || exit.Signal != "SIGINT" {
