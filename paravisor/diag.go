@@ -24,7 +24,7 @@ func (k *keel) diagnose(ctx context.Context) {
 		attest = k.attest
 	}
 	s, err := server.New(server.Config{
-		Root: root, Confidential: k.config.Isolation != config.IsolationNone, Debug: k.env.Policy.Name == config.Debug().Name,
+		Root: root, Confidential: k.confidential(), Debug: k.env.Policy.Name == config.Debug().Name,
 		Attest: attest, Logs: root.logs, Control: &guestControl{keel: k, life: ctx}, Programs: k.programs(), Capture: k.captures(),
 		Owner: k.env.Policy.Owner, Instance: func() owner.Instance { return k.tpmKeys().instance() }, Log: k.env.Log,
 	})

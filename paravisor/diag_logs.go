@@ -90,7 +90,7 @@ func (k *keel) settings() server.Settings {
 		return fmt.Errorf("%w: exits are logged by debug images", server.ErrPolicy)
 	}
 	switch t := k.logs.exits; {
-	case k.config.Isolation != config.IsolationNone:
+	case k.confidential():
 		setTrace = func(string) error {
 			return fmt.Errorf("%w: when a confidential guest exits is its own", server.ErrPolicy)
 		}

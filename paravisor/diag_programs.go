@@ -13,7 +13,7 @@ import (
 // followConsoles makes what diagnostics follow of the guest's serial ports, where that may
 // come out. A confidential guest's stays inside, also where a rule would be wrong.
 func (k *keel) followConsoles() {
-	if k.config.Isolation != config.IsolationNone || k.config.Console == config.ConsoleOff {
+	if k.confidential() || k.config.Console == config.ConsoleOff {
 		return
 	}
 	for i := range k.ports {
