@@ -10,11 +10,12 @@ MAKEFLAGS += --no-print-directory
 export GOTOOLCHAIN ?= auto
 
 LINT     := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-# How long each fuzz target runs. CI has time for those that meet guests, images and
-# configurations first; of the rest it runs the seeds, with the unit tests.
+# How long each fuzz target runs, and which: PACKAGE.TARGET. CI has time for those that
+# meet guests, images and configurations first; of the rest it runs the seeds, with the unit
+# tests.
 FUZZTIME   ?= 30s
 FUZZ       ?= .
-FUZZ_FIRST := ^Fuzz(Dispatch|LocalRegisters|IOAPIC|Read|Parse|PlanBzImage|PlanVMLinux)$$$$
+FUZZ_FIRST := ^keel/(vtl/bus|vtl/apic|boot/igvm|paravisor/config|paravisor/guestload)\\.
 ARGS     ?=
 
 # Packages whose tests need a VM; all others are unit tests.
@@ -86,7 +87,8 @@ identical: build ## build the release image again and compare
 
 # Two packages at a time, one worker each: their coverage is spread best that way.
 fuzz: ## run every fuzz target for FUZZTIME; FUZZ=REGEXP chooses
-	@go test -list '$(FUZZ)' $(OTHERS) | awk '/^Fuzz/ { f = f " " $$1 } /^ok/ { if (f) print $$2, "$(FUZZTIME)" f; f = "" }' | \
+	@grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed -E 's|^\./(.*)/[^/]*:func |keel/\1 |' | \
+		awk -v want='$(FUZZ)' '$$1 "." $$2 ~ want { f[$$1] = f[$$1] " " $$2 } END { for (p in f) print p, "$(FUZZTIME)" f[p] }' | \
 		xargs -P 2 -L 1 .ci/fuzz
 
 lint: ## golangci-lint with the linters of STYLE
