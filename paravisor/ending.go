@@ -12,8 +12,8 @@ import (
 // confidential says that the host may not know what the guest does.
 func (k *keel) confidential() bool { return k.config.Isolation != config.IsolationNone }
 
-// told returns what the host is told of an end. Registers and exits of a confidential
-// guest are for the log, which withholds them from the host, too, and not from an owner.
+// told returns what the host is told of an end: nothing of the registers and exits of a
+// confidential guest.
 func (k *keel) told(end vtl.End) string {
 	switch {
 	case end.Detail == "":
@@ -21,7 +21,6 @@ func (k *keel) told(end vtl.End) string {
 	case !k.confidential():
 		return end.Message + " " + end.Detail
 	}
-	k.env.Log.Error("the guest crashed", inspect.PublicAttr("cause", end.Message), "detail", end.Detail)
 	return end.Message + "; the guest is confidential: where, and its last exits, are withheld"
 }
 
@@ -33,7 +32,6 @@ func (k *keel) discreet(err error) error {
 	if _, ok := errors.AsType[*handoff.Failure](err); ok || !k.confidential() {
 		return err
 	}
-	k.env.Log.Error("the guest cannot go on", "error", err)
 	return errWithheld
 }
 
