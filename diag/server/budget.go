@@ -17,10 +17,11 @@ type budget struct {
 	at     time.Time     // when credit was that much
 }
 
-// Of a budget of the usual size. A look takes some milliseconds.
+// Of a budget of the usual size. A look takes some milliseconds; to carry its answer, and
+// to wake who does, takes the VM as much again, and more where QEMU emulates it.
 const (
-	budgetShare = 20
-	budgetMost  = time.Second
+	budgetShare = 60
+	budgetMost  = 200 * time.Millisecond
 )
 
 func newBudget(share int64, most time.Duration) *budget {
