@@ -17,8 +17,8 @@ import (
 
 const (
 	crossCalls   = 10000
-	barrierCalls = 200
-	moves        = 200
+	barrierCalls = 50 // each some ten exits of every CPU, as a move is
+	moves        = 50
 	// stall separates a lost interrupt from a slow machine. It is no time budget:
 	// what takes this long will never come.
 	stall = 20 * time.Second

@@ -190,7 +190,7 @@ func TestScriptsAreShell(t *testing.T) {
 			t.Errorf("%s goes on after errors", f.Name)
 		}
 	}
-	want := []string{"common.sh", ScriptAbsent, ScriptBlocks4K, ScriptDiscard, ScriptDurable, ScriptDVD, ScriptFaults, ScriptFileSystem, ScriptHotplug, "lib.sh", ScriptPattern, ScriptSG, ScriptVerify}
+	want := []string{"common.sh", ScriptAbsent, ScriptBlocks4K, ScriptDiscard, ScriptDurable, ScriptDVD, ScriptFaults, ScriptFileSystem, ScriptHotplug, "lib.sh", ScriptLoad, ScriptPattern, ScriptSG, ScriptVerify}
 	if !slices.Equal(names, want) {
 		t.Errorf("scripts %q, want %q", names, want)
 	}
