@@ -2,6 +2,7 @@ package vsock
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	diagvsock "keel/diag/vsock"
 )
 
 // The ports on which the guest of TestQEMU listens.
@@ -52,22 +55,6 @@ func pattern(n int) []byte {
 
 // known is the guest's pattern.
 var known []byte
-
-// vsockFile makes a socket that Go's runtime waits for.
-func vsockFile(setUp func(fd int) error) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err = setUp(fd); err == nil {
-		err = unix.SetNonblock(fd, true) // os.NewFile looks at it
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "vsock"), nil
-}
 
 // guestMain serves until it is told to stop.
 func guestMain() error {
@@ -161,16 +148,14 @@ func dialHost(f *os.File) error {
 	}
 	port, times, good := binary.LittleEndian.Uint32(order[:]), binary.LittleEndian.Uint32(order[4:]), uint32(0)
 	for i := range times {
-		c, err := vsockFile(func(fd int) error {
-			return unix.Connect(fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_HOST, Port: port})
-		})
+		c, err := diagvsock.DialHost(context.Background(), port)
 		if err != nil {
 			fmt.Println("guest: dial:", err)
 			continue
 		}
 		said := fmt.Sprintf("message %d from the guest", i)
 		heard := make([]byte, len(said))
-		_, err = c.WriteString(said)
+		_, err = c.Write([]byte(said))
 		if err == nil {
 			_, err = io.ReadFull(c, heard)
 		}
