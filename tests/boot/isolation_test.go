@@ -17,13 +17,13 @@ var isolated = []struct {
 	vps               int
 	ci                bool
 }{
-	{"snp", "5.10", 4, true},
+	{"snp", "5.10", 4, false},
 	{"tdx", "6.1", 4, false},
-	{"snp", "6.1", 4, false},
+	{"snp", "6.1", 4, true},
 	{"tdx", "5.10", 4, false},
-	{"tdx", "6.1", 1, true},
+	{"tdx", "6.1", 1, false},
 	{"snp", "5.10", 1, false},
-	{"tdx", "5.10", 1, false},
+	{"tdx", "5.10", 1, true},
 	{"snp", "6.1", 1, false},
 }
 
