@@ -93,7 +93,7 @@ func TestDiagnosticsLoad(t *testing.T) {
 		t.Errorf("VTL2 needed %d bytes", peak)
 	}
 	with, without := rates(t, r.Console())
-	t.Logf("%.0f reads a second without clients, %.0f with them: %.2f", without, with, with/without)
+	t.Logf("%.0f reads a second without clients, %.0f with them: %.2f; %q", without, with, with/without, Events(r.Console()))
 	r.KillVM(t)
 	r.Wait(t, handoff.OutcomeVMLost)
 }
