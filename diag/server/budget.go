@@ -22,6 +22,9 @@ type budget struct {
 const (
 	budgetShare = 60
 	budgetMost  = 200 * time.Millisecond
+	// budgetLook is what a look is charged at most: one that takes longer has not worked
+	// all that time, but waited for a processor.
+	budgetLook = 20 * time.Millisecond
 )
 
 func newBudget(share int64, most time.Duration) *budget {
@@ -71,6 +74,6 @@ func (s *Server) looking(ctx context.Context) (done func(), err error) {
 	start := time.Now()
 	return func() {
 		s.turned()
-		s.budget.give(time.Since(start))
+		s.budget.give(min(time.Since(start), budgetLook))
 	}, nil
 }

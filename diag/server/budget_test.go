@@ -57,6 +57,25 @@ func TestBudget(t *testing.T) {
 	})
 }
 
+// TestBudgetWait: who looks while the VM has no processor for it need not pay for that.
+func TestBudgetWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, l := serve(t, Config{Root: slow(10 * time.Second)})
+		c := l.connect()
+		defer c.Close()
+		began := time.Now()
+		const looks = 20
+		for i := range uint32(looks) {
+			if got := code(t, c, request(2*i+1, "Inspect", &diagpb.InspectRequest{})); got != codes.OK {
+				t.Fatal(got)
+			}
+		}
+		if waited := time.Since(began) - looks*10*time.Second; waited > looks*budgetShare*budgetLook {
+			t.Errorf("%v beside the looks themselves", waited)
+		}
+	})
+}
+
 // TestBudgetLeft: who gives up leaves the budget to others.
 func TestBudgetLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
