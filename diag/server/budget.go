@@ -20,8 +20,8 @@ type budget struct {
 // Of a budget of the usual size. A look takes some milliseconds; to carry its answer, and
 // to wake who does, takes the VM as much again, and more where QEMU emulates it.
 const (
-	budgetShare = 60
-	budgetMost  = 200 * time.Millisecond
+	budgetShare = 30
+	budgetMost  = 500 * time.Millisecond
 	// budgetLook is what a look is charged at most: one that takes longer has not worked
 	// all that time, but waited for a processor.
 	budgetLook = 20 * time.Millisecond
