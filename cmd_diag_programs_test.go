@@ -145,11 +145,11 @@ func TestShellCommand(t *testing.T) {
 		out.has(t, "#")
 		io.WriteString(user, "stty size; echo $((6*7))\r")
 		out.has(t, "12 34\r\n42\r\n")
-		io.WriteString(user, "sleep 1000\r")
-		out.has(t, "sleep 1000")
-		time.Sleep(50 * time.Millisecond) // its shell has it in the foreground
+		io.WriteString(user, "cat\rhere\r")
+		out.has(t, "here\r\nhere\r\n") // the terminal's echo, and cat: it is in the foreground
 		io.WriteString(user, "\x03\x01h")
 		errs.has(t, "Ctrl-A X leaves")
+		out.has(t, "^C\r\n# ") // what is typed before the prompt is lost with the program
 		io.WriteString(user, "echo $((7*8))\r")
 		out.has(t, "56\r\n")
 		io.WriteString(user, leave.keys)
