@@ -162,7 +162,7 @@ func (vm *diagVM) exits(t *testing.T) {
 			t.Errorf("of VP %d: %s", last, line)
 		}
 	}
-	if table := vm.diag(t, "exits", "--for", "500ms"); !strings.Contains(table, "SECONDS") || !strings.Contains(table, "write 0x3f8/1") {
+	if table := vm.diag(t, "exits", "--for", "3s", "--kind", "pio"); !strings.Contains(table, "SECONDS") || !strings.Contains(table, "write 0x3f8/1") {
 		t.Errorf("%s", table)
 	}
 	vm.prompt(t)
