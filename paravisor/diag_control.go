@@ -87,7 +87,8 @@ func (c *guestControl) Reset() (paused bool, err error) {
 	return c.guest().Paused(), nil
 }
 
-// NMI interrupts a VP, or all.
+// NMI interrupts a VP, or all. Of a confidential guest only its owner gets here, by the
+// rules of diag/server: strict mode, which refuses the host's interrupts, has no say.
 func (c *guestControl) NMI(vp int) (paused bool, err error) {
 	for i := range c.VPs() {
 		if vp < 0 || vp == i {

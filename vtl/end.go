@@ -29,8 +29,9 @@ type End struct {
 const resetRIP = 0xfff0
 
 // crash ends the guest over what it did: the reason is Keel's word, the detail what
-// Keel knows of it. RIP and the last exits become a part of the detail. AMD processors forget where a triple fault happened, and KVM resets the VP: then
-// the last exit before tells at least what had been reached.
+// Keel knows of it. RIP and the last exits become a part of the detail. AMD processors
+// forget where a triple fault happened, and KVM resets the VP: then the last exit before
+// tells at least what had been reached.
 func (v *vp) crash(reason, detail string, e *hcl.Exit) {
 	where := fmt.Sprintf("at RIP %#x", e.RIP)
 	if e.Kind == hcl.ExitShutdown && e.RIP == resetRIP {

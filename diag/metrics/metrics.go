@@ -43,7 +43,6 @@ type family struct {
 type exposition struct {
 	families []*family
 	byName   map[string]*family
-	bound    []byte // of a bucket
 }
 
 // Text returns the metrics of a tree.
@@ -105,12 +104,11 @@ func (e *exposition) field(f *inspect.Field, name, labels string) {
 		sum := uint64(0)
 		for i, n := range v.Counts {
 			sum += n
-			bound := append(e.bound[:0], "+Inf"...)
+			bound := "+Inf"
 			if i < len(v.Bounds) {
-				bound = number(bound[:0], v.Bounds[i], f.Unit)
+				bound = string(number(nil, v.Bounds[i], f.Unit))
 			}
-			e.bound = bound
-			m.add("_bucket", also(labels, "le", string(bound)), sum, inspect.Count)
+			m.add("_bucket", also(labels, "le", bound), sum, inspect.Count)
 		}
 	}
 }
