@@ -286,7 +286,8 @@ func TestSlow(t *testing.T) {
 				began := time.Now()
 				c := l.connect()
 				go tt.slow(c)
-				for s.Stats().Open > 0 || s.Stats().Clients == 0 {
+				synctest.Wait() // until it is a client
+				for s.Stats().Open > 0 {
 					time.Sleep(time.Second)
 				}
 				if took := time.Since(began); took < tt.want || took > tt.want+3*time.Second {

@@ -188,7 +188,8 @@ func TestStreamClients(t *testing.T) {
 				s, l := serve(t, Config{Root: node{text: long}})
 				began := time.Now()
 				go tt.follow(l.connect())
-				for s.Stats().Open > 0 || s.Stats().Clients == 0 {
+				synctest.Wait() // until it is a client
+				for s.Stats().Open > 0 {
 					time.Sleep(time.Second)
 				}
 				if took := time.Since(began); took < tt.want || took > tt.want+3*time.Second {
