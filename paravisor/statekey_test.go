@@ -249,7 +249,11 @@ func TestStateKeyRefused(t *testing.T) {
 			if test.spoil != nil {
 				test.spoil(c)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			wait := 10 * time.Second
+			if name == "slow" {
+				wait = 300 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
 			defer cancel()
 			provider, _, err := stateKey(ctx, c, test.tee, newKeyServer(test.dial, nil), slog.Default())
 			f, ok := errors.AsType[*handoff.Failure](err)

@@ -77,7 +77,11 @@ func TestDialRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s")
 			answering(t, path, tt.answer)
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			wait := 10 * time.Second
+			if name == "no answer" {
+				wait = 300 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
 			defer cancel()
 			if _, err := Dial(ctx, path, 77); !errors.Is(err, tt.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%v", err)

@@ -153,7 +153,8 @@ func TestStubborn(t *testing.T) {
 
 // TestBound: after too many deaths there is no further start until the window passed.
 func TestBound(t *testing.T) {
-	s := supervisor(t, "exit", func(c *Config) { c.MaxDeaths, c.MinDelay, c.Window = 3, time.Millisecond, 2*time.Second })
+	const window = 6 * time.Second // three starts take less, on any machine
+	s := supervisor(t, "exit", func(c *Config) { c.MaxDeaths, c.MinDelay, c.Window = 3, time.Millisecond, window })
 	for range 3 {
 		p, err := s.Start(t.Context())
 		if err != nil {
@@ -164,7 +165,7 @@ func TestBound(t *testing.T) {
 	if _, err := s.Start(t.Context()); !errors.Is(err, ErrGaveUp) || !strings.Contains(err.Error(), "exit code 7") {
 		t.Errorf("%v", err)
 	}
-	time.Sleep(2 * time.Second)
+	time.Sleep(window)
 	start(t, s)
 }
 

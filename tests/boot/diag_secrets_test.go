@@ -274,7 +274,7 @@ const looks = 3
 // data of a stream.
 func (v *secretVM) make(t *testing.T, method string, request proto.Message, key ed25519.PrivateKey) ([]byte, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	raw, err := vsock.Dial(ctx, v.tap.path, handoff.VsockDiag)
 	if err != nil {
