@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"keel/hcl"
+	"keel/hcl/abi/x86"
 )
 
 // TestOracle: a shadow VP that does the same is right, one that does not is named.
@@ -120,6 +121,44 @@ func TestOracleStrings(t *testing.T) {
 				t.Errorf("the shadow VP read %x", got)
 			}
 		})
+	}
+}
+
+// TestOracleRepeats: a shadow VP that has yet to find that a repeated instruction is at its
+// end agrees, one with elements left does not.
+func TestOracleRepeats(t *testing.T) {
+	for name, tt := range map[string]struct {
+		left, rip, flags uint64
+		different        uint64
+	}{
+		"stepped over":    {0, 0x1002, 0, 0},
+		"at its end":      {0, 0x1000, x86.RFLAGS_RF, 0},
+		"an element left": {1, 0x1000, x86.RFLAGS_RF, 1},
+		"not under way":   {0, 0x1000, 0, 1},
+		"elsewhere":       {0, 0x1001, x86.RFLAGS_RF, 1},
+	} {
+		data := make([]byte, 1)
+		shadow := &fakePartition{vps: map[int]*fakeVP{}, scripts: map[int]script{0: func(vp *fakeVP, turn int) (hcl.Exit, error) {
+			if turn < 2 {
+				return hcl.Exit{Kind: hcl.ExitMMIO, GPA: latchAt + 0x10 + x86.GPA(turn), Data: data}, nil
+			}
+			vp.regs.RAX, vp.regs.RSI, vp.regs.RCX, vp.regs.RIP = load(data), 0x12, tt.left, tt.rip
+			vp.regs.RFLAGS |= tt.flags
+			return hcl.Exit{Kind: hcl.ExitKick}, nil
+		}}}
+		var g *Guest
+		g = rawGuestWith(t, []byte{0xf3, 0xac}, shadow, func(vp *fakeVP, turn int) (hcl.Exit, error) { // rep lodsb
+			if turn == 0 {
+				vp.regs.RSI, vp.regs.RCX = 0x10, 2
+				return fault, nil
+			}
+			g.Stop(End{Kind: EndStopped})
+			return hcl.Exit{Kind: hcl.ExitKick}, nil
+		})
+		run(t, g)
+		if s := g.Oracle(); s.Compared != 1 || s.Different != tt.different {
+			t.Errorf("%s: %+v", name, s)
+		}
 	}
 }
 
