@@ -30,7 +30,7 @@ var guests = []struct {
 }{
 	{name: "Keel's pages", program: program{code: keelsPages}, want: handoff.OutcomePoweroff, isolated: only},
 	{
-		name: "instructions of SNP", program: program{code: everySNP, handlers: map[int]int{vectorUD: offSkip4Plain}},
+		name: "instructions of a TEE", program: program{code: everyTEE, handlers: map[int]int{vectorUD: offSkip4Plain, vectorGP: offSkip2}},
 		want: handoff.OutcomePoweroff, isolated: only,
 	},
 	{
