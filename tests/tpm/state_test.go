@@ -26,13 +26,19 @@ func newDisk(t *testing.T) disk {
 		file: filepath.Join(t.TempDir(), "tpm.state"),
 		name: fmt.Sprintf("keel-test-%d-%s", os.Getpid(), strings.ReplaceAll(t.Name(), "/", "-")),
 	}
-	if err := os.WriteFile(d.file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(d.file, 2*gueststate.MinDisk); err != nil {
-		t.Fatal(err)
-	}
+	empty(t, d.file, 2*gueststate.MinDisk)
 	return d
+}
+
+// empty makes a file of zeroes.
+func empty(t *testing.T, path string, size int64) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // flags add the disk to those of a run.
@@ -250,12 +256,7 @@ func TestLUKS(t *testing.T) {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
 			state, disk := newDisk(t), filepath.Join(t.TempDir(), "luks.img")
-			if err := os.WriteFile(disk, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Truncate(disk, 64<<20); err != nil {
-				t.Fatal(err)
-			}
+			empty(t, disk, 64<<20)
 			for boot, checks := range [][]string{{"enroll", "unlock", "refuse"}, {"unlock", "refuse"}} {
 				flags := append(m.flags(ScriptLUKS, fmt.Sprintf("boot=%d", boot+1)), "--disk", disk)
 				m.script(t, state.flags(flags), checks...)
