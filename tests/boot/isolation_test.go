@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"keel/boot/handoff"
-	"keel/boot/qemu"
 	"keel/tests/guest"
 	"keel/tests/harness"
 )
@@ -43,7 +42,7 @@ func TestIsolation(t *testing.T) {
 			if err := guest.Parse(r.Console()).Check(checks...); err != nil {
 				t.Error(err)
 			}
-			checkOracle(t, report)
+			r.CheckOracle(t, 500)
 			if report.Exits["mmio"] != 0 || report.Exits["memory-fault"] < 1000 || report.Resets != 0 {
 				t.Errorf("exits %v, %d resets: want memory faults and no accesses that KVM executed", report.Exits, report.Resets)
 			}
@@ -56,15 +55,4 @@ func TestIsolation(t *testing.T) {
 			t.Logf("isolation: %v", isolation)
 		})
 	}
-}
-
-// checkOracle wants that much was compared and nothing differed.
-func checkOracle(t *testing.T, report qemu.Report) {
-	t.Helper()
-	oracle, _ := report.State["oracle"].(map[string]any)
-	compared, _ := oracle["compared"].(float64)
-	if different, ok := oracle["different"].(float64); !ok || different != 0 || compared < 500 {
-		t.Errorf("oracle: %v", oracle)
-	}
-	t.Logf("oracle: %v", oracle)
 }

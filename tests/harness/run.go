@@ -183,6 +183,18 @@ func (r *Run) Report(t *testing.T) qemu.Report {
 	return report
 }
 
+// CheckOracle wants that as many instructions were compared (keel run --oracle), and that
+// none differed.
+func (r *Run) CheckOracle(t *testing.T, least float64) {
+	t.Helper()
+	oracle, _ := r.Report(t).State["oracle"].(map[string]any)
+	compared, _ := oracle["compared"].(float64) // JSON has no integers
+	if different, ok := oracle["different"].(float64); !ok || different != 0 || compared < least {
+		t.Errorf("oracle: %v", oracle)
+	}
+	t.Logf("oracle: %v", oracle)
+}
+
 // finish ends a run that a failed test left behind and shows what it said.
 func (r *Run) finish(t *testing.T) {
 	t.Helper()

@@ -39,6 +39,8 @@ const (
 	ScriptState    = "state"    // leave something, find it again
 	ScriptLUKS     = "luks"     // a disk that only this TPM opens
 	ScriptWrites   = "writes"   // until the machine is killed
+
+	ScriptConfidential = "confidential" // what a confidential guest has
 )
 
 //go:embed scripts/*
@@ -128,7 +130,8 @@ func (g *Guest) Flags(script string, params ...string) []string {
 	if script == ScriptSelftest {
 		initrd = g.Selftest
 	}
-	return []string{"--kernel", g.Kernel, "--initrd", initrd, "--append", harness.ScriptCmdline(g.modules[script == ScriptLUKS], script, params...)}
+	disk := script == ScriptLUKS || script == ScriptConfidential
+	return []string{"--kernel", g.Kernel, "--initrd", initrd, "--append", harness.ScriptCmdline(g.modules[disk], script, params...)}
 }
 
 // PCR is one register of one bank.

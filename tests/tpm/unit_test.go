@@ -49,7 +49,7 @@ func TestScriptsAreShell(t *testing.T) {
 			t.Errorf("%s goes on after errors", f.Name)
 		}
 	}
-	if want := []string{"common.sh", "lib.sh", ScriptLUKS, ScriptSelftest, ScriptState, ScriptTools, ScriptWrites}; !slices.Equal(names, want) {
+	if want := []string{"common.sh", ScriptConfidential, "lib.sh", ScriptLUKS, ScriptSelftest, ScriptState, ScriptTools, ScriptWrites}; !slices.Equal(names, want) {
 		t.Errorf("scripts %q, want %q", names, want)
 	}
 }

@@ -63,6 +63,14 @@ has() {
 	}
 }
 
+# lacks FILE PATTERN
+lacks() {
+	if grep -w -e "$2" "$1"; then
+		echo "there is $2"
+		exit 1
+	fi
+}
+
 # send NAME FILE: gives a file to the host.
 send() { note "file $1 $(base64 -w 0 "$2")" >&3; }
 
