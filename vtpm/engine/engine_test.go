@@ -16,7 +16,7 @@ func command(cc uint32, parameters ...byte) []byte {
 }
 
 // run returns the code and the parameters of a response.
-func run(t *testing.T, e *Engine, cmd []byte) (uint32, []byte) {
+func run(t testing.TB, e *Engine, cmd []byte) (uint32, []byte) {
 	t.Helper()
 	out := make([]byte, MaxResponse)
 	n, err := e.Execute(0, cmd, out)
@@ -26,7 +26,7 @@ func run(t *testing.T, e *Engine, cmd []byte) (uint32, []byte) {
 	return binary.BigEndian.Uint32(out[6:]), bytes.Clone(out[10:n])
 }
 
-func power(t *testing.T, permanent, volatile []byte) *Engine {
+func power(t testing.TB, permanent, volatile []byte) *Engine {
 	t.Helper()
 	e, err := New(permanent, volatile)
 	if err != nil {

@@ -45,14 +45,10 @@ func run() error {
 	if err := readable(fdCommands); err != nil {
 		return err
 	}
-	commands, err := newCommandSocket(fdCommands)
-	if err != nil {
-		return err
-	}
 	if err := enterSandbox(); err != nil {
 		return err
 	}
-	s := server{commands: commands, cancels: fdCancels}
+	s := server{commands: fdCommands, cancels: fdCancels}
 	return s.serve()
 }
 
