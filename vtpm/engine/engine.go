@@ -48,8 +48,7 @@ type Code uint32
 // Error returns the status as text.
 func (c Code) Error() string { return fmt.Sprintf("libtpms status %#x", uint32(c)) }
 
-// Engine is a TPM that has power. Its methods are called by one goroutine at a time,
-// but for Cancel.
+// Engine is a TPM that has power. Its methods are called by one goroutine at a time.
 type Engine struct {
 	permanent []byte // grows to the size of the state
 	changed   int    // bytes of permanent that Permanent has not returned
@@ -148,8 +147,8 @@ func (e *Engine) Serve(fd int) (Served, error) {
 
 // Cancel asks the command of that number to end with TPM_RC_CANCELED, now or once it
 // comes, and tells whether it runs. Repeat it then until it does not: the engine forgets
-// cancels that come before it looks at the command. Any goroutine may call it.
-func (e *Engine) Cancel(seq uint64) bool { return C.keel_cancel(C.uint64_t(seq)) != 0 }
+// cancels that come before it looks at the command. Any goroutine may call it, at any time.
+func Cancel(seq uint64) bool { return C.keel_cancel(C.uint64_t(seq)) != 0 }
 
 // Permanent returns the state that must outlive power, when it changed since the last
 // call, and nil when it did not. It is valid until the next command.

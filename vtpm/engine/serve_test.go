@@ -208,7 +208,7 @@ func TestServeRefuses(t *testing.T) {
 func TestServeCancel(t *testing.T) {
 	e := started(t)
 	peer, fd := pair(t)
-	if e.Cancel(5) {
+	if Cancel(5) {
 		t.Error("a command runs that did not come")
 	}
 	served := make(chan Served, 1)
@@ -230,7 +230,7 @@ func TestServeCancel(t *testing.T) {
 	}
 	time.Sleep(5 * time.Millisecond) // it has begun by then, mostly
 	for late := time.After(time.Minute); ; {
-		e.Cancel(6)
+		Cancel(6)
 		select {
 		case s := <-served:
 			if s.Response == nil { // the cancel came first

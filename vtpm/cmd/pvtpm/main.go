@@ -48,7 +48,8 @@ func run() error {
 	if err := enterSandbox(); err != nil {
 		return err
 	}
-	s := server{commands: fdCommands, cancels: fdCancels}
+	go readCancels(fdCancels)
+	s := server{commands: fdCommands}
 	return s.serve()
 }
 

@@ -54,9 +54,9 @@ func (s socket) Write(b []byte) (int, error) {
 
 // server runs the commands of one TPM.
 type server struct {
-	commands, cancels socket
-	tpm               *engine.Engine
-	out               []byte // the frame that is sent
+	commands socket
+	tpm      *engine.Engine
+	out      []byte // the frame that is sent
 }
 
 // serve answers frames until the paravisor closes the socket.
@@ -72,7 +72,6 @@ func (s *server) serve() error {
 		return err
 	}
 	defer s.tpm.Close()
-	go s.readCancels()
 	for {
 		c, err := s.tpm.Serve(int(s.commands))
 		switch {
@@ -125,14 +124,14 @@ func (s *server) send(f *wire.Frame) error {
 }
 
 // readCancels ends with the process.
-func (s *server) readCancels() {
-	in := wire.NewReader(s.cancels)
+func readCancels(s socket) {
+	in := wire.NewReader(s)
 	for {
 		f, err := in.Read()
 		if err != nil || f.Kind != wire.Cancel {
 			return
 		}
-		for s.tpm.Cancel(f.Seq) {
+		for engine.Cancel(f.Seq) {
 			time.Sleep(cancelInterval)
 		}
 	}
