@@ -16,17 +16,17 @@ import (
 
 // pair returns both ends of a socket: a file for the peer, whose reads end, and the
 // descriptor to serve.
-func pair(t testing.TB) (*os.File, int) {
-	t.Helper()
+func pair(tb testing.TB) (*os.File, int) {
+	tb.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	peer := os.NewFile(uintptr(fds[0]), "peer")
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		peer.Close()
 		unix.Close(fds[1])
 	})
@@ -34,25 +34,25 @@ func pair(t testing.TB) (*os.File, int) {
 }
 
 // execute returns the frame of a command.
-func execute(t testing.TB, seq uint64, effect wire.Effect, cmd []byte) []byte {
-	t.Helper()
+func execute(tb testing.TB, seq uint64, effect wire.Effect, cmd []byte) []byte {
+	tb.Helper()
 	b, err := wire.Append(nil, &wire.Frame{Kind: wire.Execute, Seq: seq, Effect: effect, Body: cmd})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
 
 // started returns a TPM behind Startup.
-func started(t testing.TB) *Engine {
-	t.Helper()
+func started(tb testing.TB) *Engine {
+	tb.Helper()
 	if err := Prepare(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	e := power(t, nil, nil)
-	t.Cleanup(e.Close)
-	if rc, _ := run(t, e, command(0x144, 0, 0)); rc != 0 {
-		t.Fatalf("Startup: %#x", rc)
+	e := power(tb, nil, nil)
+	tb.Cleanup(e.Close)
+	if rc, _ := run(tb, e, command(0x144, 0, 0)); rc != 0 {
+		tb.Fatalf("Startup: %#x", rc)
 	}
 	e.Permanent()
 	return e
