@@ -73,7 +73,7 @@ func (t *TPM) execute(b []byte) []byte {
 		t.cfg.Log.Error("vTPM: there is no worker", inspect.PublicAttr("error", err))
 		return appendResponse(b, RCFailure)
 	}
-	f := wire.Frame{Kind: wire.Execute, Locality: t.job.locality, Body: t.job.command, Repeat: t.repeatable(t.job.command)}
+	f := wire.Frame{Kind: wire.Execute, Locality: t.job.locality, Body: t.job.command, Effect: t.effect(t.job.command)}
 	if !t.announce(&f) {
 		return appendResponse(b, RCCanceled)
 	}
@@ -94,7 +94,7 @@ func (t *TPM) execute(b []byte) []byte {
 		t.drop(nil)
 		return appendResponse(b, RCNVUnavailable)
 	}
-	if f.Repeat && len(r.Volatile) == 0 && code(r.Body) == 0 {
+	if f.Effect == wire.Repeats && len(r.Volatile) == 0 && code(r.Body) == 0 {
 		t.repeats = append(t.repeats, repeat{f.Locality, slices.Clone(f.Body)})
 	}
 	return append(b, r.Body...)

@@ -29,7 +29,7 @@ const (
 func (t *TPM) repeatable(command []byte) bool {
 	const area = headerSize + 4 // of the authorizations, behind the PCR
 	return len(t.repeats) < maxRepeats && len(command) <= maxRepeatSize && len(command) > area &&
-		code(command) == ccPCRExtend && binary.BigEndian.Uint16(command) == tagSessions && wire.PasswordAlone(command[area:])
+		code(command) == ccPCRExtend && binary.BigEndian.Uint16(command) == tagSessions && passwordAlone(command[area:])
 }
 
 // repeat brings a worker with the volatile state to where the TPM was.
@@ -39,7 +39,7 @@ func (t *TPM) repeat() error {
 	pending := t.repeats
 	for i, c := range pending {
 		t.seq++
-		r, err := t.exchange(&wire.Frame{Kind: wire.Execute, Seq: t.seq, Locality: c.locality, Body: c.command, Repeat: true})
+		r, err := t.exchange(&wire.Frame{Kind: wire.Execute, Seq: t.seq, Locality: c.locality, Body: c.command, Effect: wire.Repeats})
 		if err == nil && (r.Status != wire.OK || ResponseCode(r.Body) != nil) {
 			err = fmt.Errorf("%w: it does not repeat command %d of %d: status %d, %w", ErrWorker, i+1, len(pending), r.Status, ResponseCode(r.Body))
 		}

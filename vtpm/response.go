@@ -85,6 +85,7 @@ const (
 	ccFirst         = 0x11F
 	ccSelfTest      = 0x143
 	ccStartup       = 0x144
+	ccNVRead        = 0x14E
 	ccNVReadPublic  = 0x169
 	ccReadPublic    = 0x173
 	ccGetCapability = 0x17A

@@ -207,13 +207,16 @@ func (t *TPM) Execute(ctx context.Context, locality uint8, command []byte) ([]by
 		return nil, err
 	}
 	mine := t.begin(locality, command, nil)
-	stop := context.AfterFunc(ctx, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.current == mine {
-			t.cancel()
-		}
-	})
+	stop := func() bool { return true }
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if t.current == mine {
+				t.cancel()
+			}
+		})
+	}
 	r := t.finish(nil)
 	<-t.turn
 	if !stop() {

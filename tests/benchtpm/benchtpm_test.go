@@ -7,10 +7,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"keel/tests/bench/report/reporttest"
 	"keel/tests/benchtpm/command"
@@ -300,5 +303,34 @@ func TestWorker(t *testing.T) {
 	}
 	if s := k.Stats(); s.Commits < 3 {
 		t.Errorf("%d commits", s.Commits)
+	}
+}
+
+// TestOnOneProcessor: all threads are on one processor meanwhile, and on all afterwards.
+func TestOnOneProcessor(t *testing.T) {
+	allowed := func() int {
+		done := make(chan int)
+		go func() {
+			runtime.LockOSThread() // a thread of its own, which ends with it
+			var cpus unix.CPUSet
+			if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+				t.Error(err)
+			}
+			done <- cpus.Count()
+		}()
+		return <-done
+	}
+	before := allowed()
+	failed := errors.New("failed")
+	if err := onOneProcessor(func() error {
+		if n := allowed(); n != 1 {
+			t.Errorf("on %d processors", n)
+		}
+		return failed
+	}); !errors.Is(err, failed) {
+		t.Error(err)
+	}
+	if n := allowed(); n != before {
+		t.Errorf("on %d of %d processors afterwards", n, before)
 	}
 }

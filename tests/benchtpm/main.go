@@ -80,11 +80,14 @@ func run(ctx context.Context, f flags) error {
 		return err
 	}
 	defer b.stop()
-	if err := b.start(ctx); err != nil {
+	var r *results
+	if err := onOneProcessor(func() error {
+		if err := b.start(ctx); err != nil {
+			return err
+		}
+		r, err = b.measure(ctx, f.rounds)
 		return err
-	}
-	r, err := b.measure(ctx, f.rounds)
-	if err != nil {
+	}); err != nil {
 		return err
 	}
 	if f.only != "" {

@@ -83,6 +83,7 @@ func (r *results) method(b *strings.Builder) {
 	p("  `%s`; a time is one write to its socket and the reading of the response. Sockets of both block.", strings.Join(r.Command, " "))
 	p("- Both have the same engine, libtpms: the worker that of libtpms-dev, swtpm that of libtpms0. swtpm loses its volatile state when it dies, and the last writes when the host does:")
 	p("  it renames a file, unsealed, and does not wait for the disk. The worker's state is sealed and synced. Both states lie in `%s`.", r.States)
+	p("- Everything runs on one processor: on two, where the kernel puts processes that wake each other is luck, worth a factor of 1.6.")
 	p("- Both sides run the same bytes, command by command in turn, each first every other time. One command a round and side is not counted.")
 	p("  Before, both ran the full self-test. In a round, times of single commands give a median, in the table their median over rounds.")
 	p("- Startup is the command alone, after an orderly Shutdown and a reset. What is not in it: %s.", r.resets())

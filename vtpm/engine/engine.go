@@ -18,7 +18,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // MaxResponse is the size of the largest response, in bytes.
@@ -33,6 +36,8 @@ var (
 	// ErrExecute says that the engine could not run a command at all. What the TPM
 	// itself refuses is a response, not an error.
 	ErrExecute = errors.New("the TPM does not run the command")
+	// ErrFrame says that the peer of Serve sent something else than whole commands.
+	ErrFrame = errors.New("no command in a frame")
 	// ErrBusy says that this process has a TPM already.
 	ErrBusy = errors.New("this process has a TPM")
 )
@@ -43,12 +48,12 @@ type Code uint32
 // Error returns the status as text.
 func (c Code) Error() string { return fmt.Sprintf("libtpms status %#x", uint32(c)) }
 
-// Engine is a TPM that has power. Its methods are called by one goroutine at a time,
-// but for Cancel.
+// Engine is a TPM that has power. Its methods are called by one goroutine at a time.
 type Engine struct {
 	permanent []byte // grows to the size of the state
 	changed   int    // bytes of permanent that Permanent has not returned
 	volatile  [maxVolatile]byte
+	response  [MaxResponse]byte // of Serve
 }
 
 // maxVolatile is above every volatile state: libtpms counts its bytes in 16 bits.
@@ -110,10 +115,40 @@ func (e *Engine) Execute(locality uint8, command, out []byte) (int, error) {
 	return int(n), nil
 }
 
-// Cancel asks the running command to end with TPM_RC_CANCELED. The engine forgets it
-// when a command begins, so that one that came too early must be repeated. Any
-// goroutine may call it.
-func (e *Engine) Cancel() { C.TPMLIB_CancelCommand() }
+// Served is a command that Serve has run, whose answer it leaves to its caller.
+type Served struct {
+	Seq      uint64 // its number
+	Response []byte // valid until the next command
+}
+
+// Serve reads commands from a socket, in frames of package wire, and answers them, until
+// one changes state that its answer has to carry: see wire.Effect. The error is io.EOF
+// where the peer has closed its end. It wraps ErrFrame where the peer sent something else
+// than whole commands, ErrExecute where the engine could not run the command of Seq, or
+// it is one of the socket.
+func (e *Engine) Serve(fd int) (Served, error) {
+	var rest C.struct_keel_rest
+	why := C.keel_serve(C.int(fd), address(e.response[:]), &rest)
+	s := Served{Seq: uint64(rest.seq)}
+	switch why {
+	case C.KEEL_END:
+		return s, io.EOF
+	case C.KEEL_FRAME:
+		return s, ErrFrame
+	case C.KEEL_FAILED:
+		return s, fmt.Errorf("%w: %w", ErrExecute, Code(rest.code))
+	case C.KEEL_SOCKET:
+		return s, unix.Errno(rest.code)
+	}
+	e.take()
+	s.Response = e.response[:rest.len]
+	return s, nil
+}
+
+// Cancel asks the command of that number to end with TPM_RC_CANCELED, now or once it
+// comes, and tells whether it runs. Repeat it then until it does not: the engine forgets
+// cancels that come before it looks at the command. Any goroutine may call it, at any time.
+func Cancel(seq uint64) bool { return C.keel_cancel(C.uint64_t(seq)) != 0 }
 
 // Permanent returns the state that must outlive power, when it changed since the last
 // call, and nil when it did not. It is valid until the next command.

@@ -16,21 +16,21 @@ func command(cc uint32, parameters ...byte) []byte {
 }
 
 // run returns the code and the parameters of a response.
-func run(t *testing.T, e *Engine, cmd []byte) (uint32, []byte) {
-	t.Helper()
+func run(tb testing.TB, e *Engine, cmd []byte) (uint32, []byte) {
+	tb.Helper()
 	out := make([]byte, MaxResponse)
 	n, err := e.Execute(0, cmd, out)
 	if err != nil || n < 10 {
-		t.Fatalf("%x: %d bytes, %v", cmd, n, err)
+		tb.Fatalf("%x: %d bytes, %v", cmd, n, err)
 	}
 	return binary.BigEndian.Uint32(out[6:]), bytes.Clone(out[10:n])
 }
 
-func power(t *testing.T, permanent, volatile []byte) *Engine {
-	t.Helper()
+func power(tb testing.TB, permanent, volatile []byte) *Engine {
+	tb.Helper()
 	e, err := New(permanent, volatile)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }

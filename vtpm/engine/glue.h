@@ -20,6 +20,30 @@ void keel_stop(void);
 // then the size of the response.
 TPM_RESULT keel_process(uint8_t locality, uint8_t *cmd, uint32_t cmd_len, uint8_t *out, uint32_t *len);
 
+// Why keel_serve returned.
+enum {
+	KEEL_END,    // the peer closed its end
+	KEEL_STATES, // a command was run whose answer has to carry states
+	KEEL_FAILED, // the TPM does not run a command: why is in code
+	KEEL_FRAME,  // the peer sent something else than whole commands
+	KEEL_SOCKET, // reading or writing failed: errno is in code
+};
+
+// The command that keel_serve leaves to its caller.
+struct keel_rest {
+	uint64_t seq;
+	uint32_t len; // of the response
+	uint32_t code;
+};
+
+// keel_serve reads commands from a socket and answers them, as long as responses are all
+// that is wanted. The last response is copied to out, which has room for the largest.
+int keel_serve(int fd, uint8_t *out, struct keel_rest *rest);
+
+// keel_cancel cancels the command of that number, now or once it comes, and returns
+// whether it runs. The engine forgets cancels that come before it looks at the command.
+int keel_cancel(uint64_t seq);
+
 // keel_stored returns the size of what the TPM stored since it was last copied, 0 when
 // nothing, and copies it where out has room.
 uint32_t keel_stored(uint8_t *out, uint32_t len);

@@ -11,7 +11,7 @@
 //	0  u32 magic
 //	4  u8  kind
 //	5  u8  locality (Execute) or status (Done)
-//	6  u8  1 for an Execute that the paravisor will repeat, else 0
+//	6  u8  effect (Execute), else 0
 //	7  u8  zero
 //	8  u64 sequence number; a Done or Cancel has that of its command
 //	16 u32 length of the body
@@ -41,8 +41,9 @@ const (
 	MaxVolatile = 64 << 10
 )
 
-// magic is "KTP" and the version of the framing.
-const magic = uint32('K') | 'T'<<8 | 'P'<<16 | 2<<24
+// magic is "KTP" and the version of the framing. Package engine has it, too, and the
+// layout of the header.
+const magic = uint32('K') | 'T'<<8 | 'P'<<16 | 3<<24
 
 // Kind says what a frame is.
 type Kind uint8
@@ -52,15 +53,28 @@ const (
 	// Init gives the TPM power, with the state that it carries. It is the first frame,
 	// and the only one of its kind. A Done answers it.
 	Init Kind = 1 + iota
-	// Execute carries a command. A Done answers it. With Repeat, volatile state that a
-	// success changed is not needed: the paravisor gives a new worker the state before,
-	// and the command again.
+	// Execute carries a command, and its Effect. A Done answers it.
 	Execute
 	// Cancel goes over the stream of cancels. Nothing answers it.
 	Cancel
 	// Done carries a response, and the states that differ from those that the
 	// paravisor knows.
 	Done
+)
+
+// Effect says what a command does to the volatile state, and so whether its Done carries
+// that. It does in any case where the permanent state has changed.
+type Effect uint8
+
+// Effects.
+const (
+	// Changes: it may change the state.
+	Changes Effect = iota
+	// Repeats: where it succeeds the state is not needed. The paravisor gives a new worker
+	// the state before, and the command again.
+	Repeats
+	// Keeps: it leaves the state as it was.
+	Keeps
 )
 
 // Status says how an Init or Execute ended.
@@ -87,7 +101,7 @@ var (
 type Frame struct {
 	Kind      Kind
 	Locality  uint8  // of Execute
-	Repeat    bool   // of Execute
+	Effect    Effect // of Execute
 	Status    Status // of Done
 	Seq       uint64
 	Body      []byte
@@ -114,22 +128,21 @@ func check(kind Kind, arg uint8, body, permanent, volatile int) bool {
 		(kind != Execute || body > 0)
 }
 
+// of tells whether a frame of a kind may have the effect.
+func (e Effect) of(kind Kind) bool { return e == Changes || e <= Keeps && kind == Execute }
+
 // Append appends a frame to b.
 func Append(b []byte, f *Frame) ([]byte, error) {
 	arg := f.Locality
 	if f.Kind == Done {
 		arg = uint8(f.Status)
 	}
-	if !check(f.Kind, arg, len(f.Body), len(f.Permanent), len(f.Volatile)) || f.Repeat && f.Kind != Execute {
+	if !check(f.Kind, arg, len(f.Body), len(f.Permanent), len(f.Volatile)) || !f.Effect.of(f.Kind) {
 		return b, fmt.Errorf("%w: kind %d, parts of %d, %d and %d bytes", ErrBounds, f.Kind, len(f.Body), len(f.Permanent), len(f.Volatile))
 	}
 	le := binary.LittleEndian
 	b = le.AppendUint32(b, magic)
-	repeat := uint8(0)
-	if f.Repeat {
-		repeat = 1
-	}
-	b = append(b, uint8(f.Kind), arg, repeat, 0)
+	b = append(b, uint8(f.Kind), arg, uint8(f.Effect), 0)
 	b = le.AppendUint64(b, f.Seq)
 	b = le.AppendUint32(b, uint32(len(f.Body)))
 	b = le.AppendUint32(b, uint32(len(f.Permanent)))
@@ -191,16 +204,16 @@ func header(b []byte) (f Frame, size [3]int, err error) {
 		}
 		size[i] = int(n)
 	}
-	f = Frame{Kind: Kind(b[4]), Seq: le.Uint64(b[8:])}
+	f = Frame{Kind: Kind(b[4]), Effect: Effect(b[6]), Seq: le.Uint64(b[8:])}
 	switch {
-	case le.Uint32(b) != magic || b[6] > 1 || b[6] == 1 && f.Kind != Execute || b[7] != 0 || le.Uint32(b[28:]) != 0:
+	case le.Uint32(b) != magic || !f.Effect.of(f.Kind) || b[7] != 0 || le.Uint32(b[28:]) != 0:
 		return f, size, fmt.Errorf("%w: header %x", ErrFrame, b)
 	case !check(f.Kind, b[5], size[0], size[1], size[2]):
 		return f, size, fmt.Errorf("%w: kind %d, parts of %d bytes", ErrFrame, f.Kind, size)
 	case f.Kind == Done:
 		f.Status = Status(b[5])
 	default:
-		f.Locality, f.Repeat = b[5], b[6] == 1
+		f.Locality = b[5]
 	}
 	return f, size, nil
 }
@@ -234,14 +247,3 @@ func (r *Reader) fill(n int) error {
 
 // maxEmptyReads bounds reads that return neither bytes nor an error.
 const maxEmptyReads = 100
-
-// Shrink returns a Reader of the same stream that holds no more memory than it needs.
-func (r *Reader) Shrink() *Reader {
-	s := NewReader(r.r)
-	rest := r.buf[r.last : r.last+r.have]
-	if len(rest) > len(s.buf) {
-		return r
-	}
-	s.have = copy(s.buf, rest)
-	return s
-}

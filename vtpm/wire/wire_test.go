@@ -18,7 +18,7 @@ func TestRoundTrip(t *testing.T) {
 		{Kind: Execute, Seq: 2, Locality: 4, Body: []byte{1}},
 		{Kind: Cancel, Seq: 2},
 		{Kind: Done, Seq: 2, Body: big[:MaxBody], Permanent: big, Volatile: []byte{7}},
-		{Kind: Execute, Seq: 1<<64 - 1, Body: big[:MaxBody], Repeat: true},
+		{Kind: Execute, Seq: 1<<64 - 1, Body: big[:MaxBody], Effect: Keeps},
 	}
 	var stream []byte
 	for i := range frames {
@@ -51,7 +51,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func equal(a, b *Frame) bool {
-	return a.Kind == b.Kind && a.Locality == b.Locality && a.Status == b.Status && a.Seq == b.Seq && a.Repeat == b.Repeat &&
+	return a.Kind == b.Kind && a.Locality == b.Locality && a.Status == b.Status && a.Seq == b.Seq && a.Effect == b.Effect &&
 		bytes.Equal(a.Body, b.Body) && bytes.Equal(a.Permanent, b.Permanent) && bytes.Equal(a.Volatile, b.Volatile)
 }
 
@@ -70,8 +70,8 @@ func TestHostile(t *testing.T) {
 		"unknown kind":      head(func(b []byte) { b[4] = uint8(Done) + 1 }),
 		"unknown status":    head(func(b []byte) { b[5] = uint8(Failed) + 1 }),
 		"reserved":          head(func(b []byte) { b[7] = 1 }),
-		"done and repeat":   head(func(b []byte) { b[6] = 1 }),
-		"unknown flag":      head(func(b []byte) { b[4], b[6], b[16] = uint8(Execute), 2, 1 }),
+		"done and effect":   head(func(b []byte) { b[6] = 1 }),
+		"unknown effect":    head(func(b []byte) { b[4], b[6], b[16] = uint8(Execute), uint8(Keeps)+1, 1 }),
 		"reserved at end":   head(func(b []byte) { b[31] = 1 }),
 		"body too long":     head(func(b []byte) { le.PutUint32(b[16:], MaxBody+1) }),
 		"permanent":         head(func(b []byte) { le.PutUint32(b[20:], MaxPermanent+1) }),
@@ -118,7 +118,8 @@ func TestAppendBounds(t *testing.T) {
 		{Kind: Execute, Body: big[:1], Locality: 5},
 		{Kind: Execute, Body: big[:1], Volatile: big[:1]},
 		{Kind: Cancel, Body: big[:1]},
-		{Kind: Cancel, Repeat: true},
+		{Kind: Cancel, Effect: Repeats},
+		{Kind: Execute, Body: big[:1], Effect: Keeps + 1},
 		{Kind: Done, Permanent: big},
 		{Kind: Done, Volatile: big[:MaxVolatile+1]},
 		{Kind: Done, Status: Failed + 1},
@@ -144,7 +145,7 @@ func (stuck) Read([]byte) (int, error) { return 0, nil }
 func FuzzReader(f *testing.F) {
 	for _, s := range []Frame{
 		{Kind: Init, Seq: 1, Permanent: []byte{1}, Volatile: []byte{2}},
-		{Kind: Execute, Seq: 2, Locality: 4, Body: []byte{0x80, 1}},
+		{Kind: Execute, Seq: 2, Locality: 4, Effect: Repeats, Body: []byte{0x80, 1}},
 		{Kind: Cancel, Seq: 2},
 		{Kind: Done, Seq: 2, Status: Failed, Body: []byte{0x80, 1}, Permanent: []byte{3}, Volatile: []byte{4}},
 	} {

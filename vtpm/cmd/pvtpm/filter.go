@@ -15,9 +15,8 @@ import (
 // The threads of a Go program with cgo are threads of the C library: those calls are
 // listed as "C thread".
 var allowed = []string{
-	"read",     // commands, cancels; the runtime's eventfd
-	"pselect6", // for a command that does not come soon
-	"write",    // responses, the log; the runtime's eventfd
+	"read",  // commands, cancels; the runtime's eventfd
+	"write", // responses, the log; the runtime's eventfd
 
 	"getrandom", // entropy: libcrypto and the Go runtime
 

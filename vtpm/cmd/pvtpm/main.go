@@ -45,14 +45,11 @@ func run() error {
 	if err := readable(fdCommands); err != nil {
 		return err
 	}
-	commands, err := newCommandSocket(fdCommands)
-	if err != nil {
-		return err
-	}
 	if err := enterSandbox(); err != nil {
 		return err
 	}
-	s := server{commands: commands, cancels: fdCancels}
+	go readCancels(fdCancels)
+	s := server{commands: fdCommands}
 	return s.serve()
 }
 

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"keel/hcl/sys"
 	"keel/vtpm/engine"
 	"keel/vtpm/wire"
 )
@@ -26,18 +24,11 @@ const cancelInterval = time.Millisecond
 type socket int
 
 // Read reads what there is, waiting for the first byte.
-func (s socket) Read(b []byte) (int, error) { return s.read(b, unix.Read) }
-
-// read waits for the first byte by what reads.
-func (s socket) read(b []byte, read func(fd int, b []byte) (int, error)) (int, error) {
+func (s socket) Read(b []byte) (int, error) {
 	for {
-		n, err := read(int(s), b)
+		n, err := unix.Read(int(s), b)
 		switch {
 		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN): // it has a timeout, which has passed
-			if err := readable(int(s)); err != nil {
-				return 0, err
-			}
 		case err != nil:
 			return 0, err
 		case n == 0:
@@ -47,23 +38,6 @@ func (s socket) read(b []byte, read func(fd int, b []byte) (int, error)) (int, e
 		}
 	}
 }
-
-// commandGap is how long the reader of commands stays ready for the next one.
-const commandGap = 5 * time.Millisecond
-
-// commandSocket is the socket of commands. Go's scheduler does not hear of a wait for a
-// command that comes soon: it would take the processor away meanwhile, and wake its
-// monitor thread for each command to give it back. Of a longer wait it hears.
-type commandSocket struct{ socket }
-
-// newCommandSocket sets the timeout of the socket's reads.
-func newCommandSocket(fd int) (commandSocket, error) {
-	gap := unix.NsecToTimeval(commandGap.Nanoseconds())
-	return commandSocket{socket(fd)}, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &gap)
-}
-
-// Read reads what there is, waiting for the first byte.
-func (s commandSocket) Read(b []byte) (int, error) { return s.read(b, sys.ReadNow) }
 
 // Write writes all of b.
 func (s socket) Write(b []byte) (int, error) {
@@ -80,21 +54,14 @@ func (s socket) Write(b []byte) (int, error) {
 
 // server runs the commands of one TPM.
 type server struct {
-	commands commandSocket
-	cancels  socket
+	commands socket
 	tpm      *engine.Engine
-	out      []byte                   // the frame that is sent
-	response [engine.MaxResponse]byte // of the engine
-
-	mu        sync.Mutex
-	running   uint64 // sequence number of the command that runs, 0 when none does
-	cancelled uint64 // the highest that was cancelled
+	out      []byte // the frame that is sent
 }
 
 // serve answers frames until the paravisor closes the socket.
 func (s *server) serve() error {
-	in := wire.NewReader(s.commands)
-	f, err := in.Read()
+	f, err := wire.NewReader(s.commands).Read()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errProtocol, err)
 	}
@@ -105,21 +72,19 @@ func (s *server) serve() error {
 		return err
 	}
 	defer s.tpm.Close()
-	go s.readCancels()
-	// The state that came with Init may be large, and is not needed again.
-	in = in.Shrink()
 	for {
-		f, err := in.Read()
-		if errors.Is(err, io.EOF) {
+		c, err := s.tpm.Serve(int(s.commands))
+		switch {
+		case errors.Is(err, io.EOF):
 			return nil
-		}
-		if err != nil {
+		case errors.Is(err, engine.ErrExecute):
+			return errors.Join(err, s.send(&wire.Frame{Kind: wire.Done, Status: wire.Failed, Seq: c.Seq}))
+		case errors.Is(err, engine.ErrFrame):
 			return fmt.Errorf("%w: %w", errProtocol, err)
+		case err != nil:
+			return err
 		}
-		if f.Kind != wire.Execute {
-			return fmt.Errorf("%w: kind %d where a command is due", errProtocol, f.Kind)
-		}
-		if err := s.execute(&f); err != nil {
+		if err := s.done(wire.Frame{Kind: wire.Done, Seq: c.Seq, Body: c.Response}); err != nil {
 			return err
 		}
 	}
@@ -136,33 +101,15 @@ func (s *server) init(f *wire.Frame) error {
 		return errors.Join(err, s.send(&wire.Frame{Kind: wire.Done, Status: status, Seq: f.Seq}))
 	}
 	s.tpm = tpm
-	return s.done(wire.Frame{Kind: wire.Done, Seq: f.Seq}, true)
+	return s.done(wire.Frame{Kind: wire.Done, Seq: f.Seq})
 }
 
-// execute runs a command and sends the response, with the states that it changed.
-func (s *server) execute(f *wire.Frame) error {
-	keeps, repeat := keepsState(f.Body), f.Repeat
-	if !s.begin(f.Seq) {
-		return s.send(&wire.Frame{Kind: wire.Done, Seq: f.Seq, Body: canceled})
-	}
-	n, err := s.tpm.Execute(f.Locality, f.Body, s.response[:])
-	s.end()
-	if err != nil {
-		return errors.Join(err, s.send(&wire.Frame{Kind: wire.Done, Status: wire.Failed, Seq: f.Seq}))
-	}
-	keeps = keeps || repeat && succeeded(s.response[:n])
-	return s.done(wire.Frame{Kind: wire.Done, Seq: f.Seq, Body: s.response[:n]}, !keeps)
-}
-
-// done sends a Done with the permanent state, if it changed, and the volatile state, if
-// it may have.
-func (s *server) done(f wire.Frame, volatile bool) error {
+// done sends a Done with the volatile state, and with the permanent state if it changed.
+func (s *server) done(f wire.Frame) error {
 	f.Permanent = s.tpm.Permanent()
-	if volatile || len(f.Permanent) > 0 {
-		var err error
-		if f.Volatile, err = s.tpm.Volatile(); err != nil {
-			return err
-		}
+	var err error
+	if f.Volatile, err = s.tpm.Volatile(); err != nil {
+		return err
 	}
 	return s.send(&f)
 }
@@ -176,47 +123,16 @@ func (s *server) send(f *wire.Frame) error {
 	return err
 }
 
-// begin notes that a command runs. It returns false where it was cancelled already.
-func (s *server) begin(seq uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cancelled == seq {
-		return false
-	}
-	s.running = seq
-	return true
-}
-
-func (s *server) end() {
-	s.mu.Lock()
-	s.running = 0
-	s.mu.Unlock()
-}
-
 // readCancels ends with the process.
-func (s *server) readCancels() {
-	in := wire.NewReader(s.cancels)
+func readCancels(s socket) {
+	in := wire.NewReader(s)
 	for {
 		f, err := in.Read()
 		if err != nil || f.Kind != wire.Cancel {
 			return
 		}
-		s.mu.Lock()
-		s.cancelled = max(s.cancelled, f.Seq)
-		s.mu.Unlock()
-		for s.cancel(f.Seq) {
+		for engine.Cancel(f.Seq) {
 			time.Sleep(cancelInterval)
 		}
 	}
-}
-
-// cancel cancels the running command if it is the one meant.
-func (s *server) cancel(seq uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.running != seq {
-		return false
-	}
-	s.tpm.Cancel()
-	return true
 }

@@ -1,4 +1,4 @@
-package main
+package vtpm
 
 import (
 	"encoding/hex"
@@ -37,7 +37,7 @@ func TestKeepsState(t *testing.T) {
 	}
 }
 
-// FuzzKeepsState: no command makes the worker read beyond it.
+// FuzzKeepsState: no command makes Keel read beyond it.
 func FuzzKeepsState(f *testing.F) {
 	f.Add([]byte{0x80, 2, 0, 0, 0, 10, 0, 0, 1, 0x4E})
 	f.Add([]byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7B, 0, 16})

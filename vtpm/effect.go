@@ -1,4 +1,4 @@
-package main
+package vtpm
 
 import (
 	"encoding/binary"
@@ -6,28 +6,25 @@ import (
 	"keel/vtpm/wire"
 )
 
-// Library part 2: §6.9 (structure tags), §6.5.2 (command codes), §6.6.3 (response codes), §7.4
-// (permanent handles).
+// Permanent handles (Library part 2 §7.4).
 const (
-	tagNoSessions = 0x8001
-	tagSessions   = 0x8002
-
+	rsPW       = 0x40000009
 	rhOwner    = 0x40000001
 	rhPlatform = 0x4000000C
-
-	ccNVRead        = 0x14E
-	ccSelfTest      = 0x143
-	ccNVReadPublic  = 0x169
-	ccReadPublic    = 0x173
-	ccGetCapability = 0x17A
-	ccGetRandom     = 0x17B
-	ccGetTestResult = 0x17C
-	ccPCRRead       = 0x17E
-	ccReadClock     = 0x181
 )
 
-// canceled is a response with TPM_RC_CANCELED.
-var canceled = []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x09}
+// effect tells what a command does to the volatile state.
+//
+// Preconditions: the caller has the turn.
+func (t *TPM) effect(command []byte) wire.Effect {
+	switch {
+	case keepsState(command):
+		return wire.Keeps
+	case t.repeatable(command):
+		return wire.Repeats
+	}
+	return wire.Changes
+}
 
 // keepsState tells whether a command leaves the volatile state as it was, as far as a
 // guest can tell: it reads, and no session's nonces roll. It is then not saved again.
@@ -37,22 +34,14 @@ func keepsState(command []byte) bool {
 	if len(command) < headerSize {
 		return false
 	}
-	tag, cc := binary.BigEndian.Uint16(command), binary.BigEndian.Uint32(command[6:])
-	switch cc {
+	tag := binary.BigEndian.Uint16(command)
+	switch code(command) {
 	case ccSelfTest, ccNVReadPublic, ccReadPublic, ccGetCapability, ccGetRandom, ccGetTestResult, ccPCRRead, ccReadClock:
 		return tag == tagNoSessions
 	case ccNVRead:
 		return tag == tagSessions && passwordOfHierarchy(command[headerSize:])
 	}
 	return false
-}
-
-// headerSize is the size of the header of a command or response: tag, size, code.
-const headerSize = 10
-
-// succeeded tells whether a response has TPM_RC_SUCCESS.
-func succeeded(response []byte) bool {
-	return len(response) >= headerSize && binary.BigEndian.Uint32(response[6:]) == 0
 }
 
 // passwordOfHierarchy tells whether the handles and the authorization area of NV_Read say
@@ -64,5 +53,21 @@ func passwordOfHierarchy(b []byte) bool {
 		return false
 	}
 	by := binary.BigEndian.Uint32(b)
-	return (by == rhOwner || by == rhPlatform) && wire.PasswordAlone(b[area:])
+	return (by == rhOwner || by == rhPlatform) && passwordAlone(b[area:])
+}
+
+// passwordAlone tells whether the authorization area of a command, its size first, has
+// one session that is a password (TPM_RS_PW), and no other: no nonce rolls (Library
+// part 1 §18.4). What follows the area does not matter.
+func passwordAlone(area []byte) bool {
+	const (
+		session = 4             // handle, nonce size, attributes, password size
+		fixed   = 4 + 2 + 1 + 2 // size of that without the password
+	)
+	if len(area) < session+fixed {
+		return false
+	}
+	be := binary.BigEndian
+	return be.Uint32(area[session:]) == rsPW && be.Uint16(area[session+4:]) == 0 &&
+		be.Uint32(area) == fixed+uint32(be.Uint16(area[session+7:]))
 }
