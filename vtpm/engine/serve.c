@@ -1,4 +1,4 @@
-// The worker's loop. It is here because a wait in Go costs a command a quarter of its time:
+// The worker's loop. It is here because a wait in Go costs a command a tenth of its time:
 // Go's scheduler watches it.
 #include "glue.h"
 
