@@ -50,9 +50,9 @@ type MachineConfig struct {
 // are loaded when the paravisor changes them, but not stored; a VMSA that RMPADJUST
 // makes anew is loaded in full. CPUID and writes of control registers are executed
 // by the partition and never exit. EXITINFO2 of EXIT_NPF names the page only. OUTS
-// exits as OUT, element by element. INS ends in EXIT_INVALID: the partition has
-// executed it. So it has a write to what is neither memory nor reserved, which is
-// dropped; a read of such an address is undone.
+// exits as OUT, element by element. Where INS exits, the guest's memory holds zeroes
+// until the string was read. A write to what is neither memory nor reserved was
+// executed by the partition and is dropped; a read of such an address is undone.
 type Machine struct {
 	raw    hcl.RawFaults
 	rmp    *RMP

@@ -52,9 +52,10 @@ type MachineConfig struct {
 // CPUID, XSETBV, accesses to EFER and writes of control registers are executed by the
 // partition and never exit, and page-directory pointers are read by it. The address of an
 // EPT violation names the page only. An NMI window that opens when the guest has handled
-// an NMI is seen at its next exit. OUTS exits as OUT, element by element. INS ends in a
-// failed entry: the partition has executed it. So it has a write to what is neither memory
-// nor reserved, which is dropped; a read of such an address is undone.
+// an NMI is seen at its next exit. OUTS exits as OUT, element by element. Where INS exits,
+// the guest's memory holds zeroes until the string was read. A write to what is neither
+// memory nor reserved was executed by the partition and is dropped; a read of such an
+// address is undone.
 type Machine struct {
 	raw    hcl.RawFaults
 	td     *TD
