@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"keel/boot"
+	"keel/boot/handoff"
 	"keel/boot/qemu"
 	"keel/kernelcfg"
 	"keel/paravisor/config"
@@ -124,8 +125,9 @@ func prepare(ctx context.Context, f flags, work string) (*bench, error) {
 }
 
 // attempts bounds the boots of one side in one round. A boot that fails is noted
-// in the results: nested virtualization in emulation has defects of its own. A side
-// that never reached userspace in its first round is left out of the others.
+// in the results: nested virtualization in emulation has defects of its own. One that
+// hangs until its time is up is not repeated, and a side that never reached userspace in
+// its first round is left out of the others.
 const attempts = 3
 
 // measure boots every side in every round. Odd rounds go backwards, so that a
@@ -155,7 +157,7 @@ func (b *bench) measure(ctx context.Context, rounds int) (*results, error) {
 					r.Samples = append(r.Samples, s)
 					break
 				}
-				if attempt == attempts {
+				if attempt == attempts || qemu.OutcomeOf(err) == handoff.OutcomeTimeout {
 					break // a side without a sample shows as a dash
 				}
 			}

@@ -107,7 +107,7 @@ func (r *results) method() string {
 	p("- Microseconds are those of the guest program (`tests/guest`, check `bench`): for each operation the best mean of five rounds.")
 	p("- Memory is all of the VM's less the guest's and what is free, sampled every 250 ms while the guest runs.")
 	p("- QEMU 7.2 with irqchip=off emulates one CPU only (see `tests/bench/run.go`), so that side has no figures at 2 VPs.")
-	p("- A run that failed after userspace counts with what it had measured; one that failed before is repeated, up to %d times a round. A side that", attempts)
+	p("- A run that failed after userspace counts with what it had measured; one that failed before is repeated, up to %d times a round, unless its time was up. A side that", attempts)
 	p("  never reached userspace in the first round is left out of the others. Failures, of %d runs in all:", len(r.Samples)+r.early())
 	for _, at := range sides {
 		early, late := 0, 0
