@@ -23,7 +23,7 @@ func TestContract(t *testing.T) {
 }
 
 func openRaw() (hcl.RawFaults, error) {
-	p, err := OpenRaw()
+	p, err := OpenRaw(nil)
 	if err != nil {
 		return nil, err
 	}

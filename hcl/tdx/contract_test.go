@@ -11,6 +11,7 @@ import (
 	"keel/hcl/hcltest"
 	"keel/hcl/kvm"
 	backend "keel/hcl/tdx"
+	"keel/vtl/x86emu"
 )
 
 func TestMain(m *testing.M) { hcltest.Main(m) }
@@ -33,7 +34,7 @@ var machineConfig = tdxmodule.MachineConfig{
 }
 
 func openMachine() (*tdxmodule.Machine, *backend.Partition, error) {
-	raw, err := kvm.OpenRaw()
+	raw, err := kvm.OpenRaw(lengths)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,10 +54,20 @@ func open() (hcl.RawFaults, error) {
 	return p, nil
 }
 
-// TestContract: the suite of every backend.
+// lengths are those of the partition beneath.
+var lengths kvm.Lengths = x86emu.NewAccessLength
+
+// TestContract: the suite of every backend, also where KVM is asked how long instructions
+// are.
 func TestContract(t *testing.T) {
-	hcltest.RunFaulting(t, open)
-	hcltest.RunRaw(t, open)
+	defer func() { lengths = x86emu.NewAccessLength }()
+	for name, l := range map[string]kvm.Lengths{"emulator's lengths": x86emu.NewAccessLength, "KVM's lengths": nil} {
+		lengths = l
+		t.Run(name, func(t *testing.T) {
+			hcltest.RunFaulting(t, open)
+			hcltest.RunRaw(t, open)
+		})
+	}
 }
 
 // skipWithout skips where there is no nested KVM.
