@@ -55,6 +55,14 @@ func vtl2Reserve(guest uint64) uint64 {
 	return (base + guest/64 + unit - 1) / unit * unit
 }
 
+// imageReserve returns what comes on top of that for an image that is larger than a release
+// image may be, as a debug image is, in bytes: its programs lie in memory as they were
+// packed, and unpacked.
+func imageReserve(image int64) uint64 {
+	const release, unit = 16 << 20, 1 << 20
+	return uint64(max(0, 2*(image-release)+unit-1)) / unit * unit
+}
+
 // disksReserve returns what comes on top of that for disks, in bytes: tables of the
 // IOMMU, the front's requests, and for each controller, also one that is plugged in
 // later, its queues and their lists.

@@ -69,3 +69,11 @@ func TestOutcomeOf(t *testing.T) {
 		t.Error(o)
 	}
 }
+
+func TestImageReserve(t *testing.T) {
+	for image, want := range map[int64]uint64{5: 0, 16 << 20: 0, 16<<20 + 1: 1 << 20, 26 << 20: 20 << 20} {
+		if got := imageReserve(image); got != want {
+			t.Errorf("%d bytes: %d, want %d", image, got, want)
+		}
+	}
+}

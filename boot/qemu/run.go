@@ -94,7 +94,7 @@ func run(ctx context.Context, o *Options, t *Terminal, r *Report) error {
 	if err != nil {
 		return err
 	}
-	size := cmp.Or(o.VMMemory, vmMemory(o.Memory, o.Disks, o.VPs, o.TPM))
+	size := cmp.Or(o.VMMemory, vmMemory(o.Memory, o.Disks, o.VPs, o.TPM)+imageReserve(o.ImageBytes))
 	if err := checkMemory(o.Memory, size, host); err != nil {
 		return err
 	}
