@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"fmt"
 	"testing"
 
 	"keel/boot/handoff"
@@ -23,7 +24,8 @@ func TestIsolation(t *testing.T) {
 	for _, m := range machines {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
-			r := tool.Start(t, append(m.flags([]string{image(t, 64)}, ScriptVerify, "mib=64"), "--tpm", "auto")...)
+			mib := size(16, 64)
+			r := tool.Start(t, append(m.flags([]string{image(t, mib)}, ScriptVerify, fmt.Sprintf("mib=%d", mib)), "--tpm", "auto")...)
 			report := r.Wait(t, handoff.OutcomePoweroff)
 			judge(t, r, "verify")
 			isolation, _ := report.State["isolation"].(map[string]any)
