@@ -24,11 +24,6 @@ type State struct {
 	Whole bool
 }
 
-// AccessLength tells how long the instruction is at which a VP stands, which is about to
-// access a port; ok is false where that has to be found out in another way, as for INS and
-// OUTS.
-type AccessLength func(s *State) (n int, ok bool)
-
 // EventKind says what kind of event is delivered to a guest.
 type EventKind uint8
 

@@ -23,7 +23,7 @@ func TestContract(t *testing.T) {
 }
 
 func openRaw() (hcl.RawFaults, error) {
-	p, err := OpenRaw(nil)
+	p, err := OpenRaw()
 	if err != nil {
 		return nil, err
 	}

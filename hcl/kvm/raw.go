@@ -18,65 +18,18 @@ import (
 type Raw struct {
 	*Partition
 	reserved [][]byte
-	ram      []region
-	lengths  Lengths
 }
-
-// region is memory of the guest.
-type region struct {
-	gpa    x86.GPA
-	memory []byte
-}
-
-// Lengths makes the function that tells how long a VP's instructions are, over what reads
-// the guest's memory, which returns false where there is none.
-type Lengths func(read func(gpa x86.GPA, b []byte) bool) hcl.AccessLength
 
 var _ hcl.RawFaults = (*Raw)(nil)
 
-// OpenRaw creates such a partition. Without lengths, KVM is asked after each port
-// access of RunState where its instruction ends, which costs a system call. The error wraps
-// hcl.ErrNotSupported where KVM has no such partition.
-func OpenRaw(lengths Lengths) (*Raw, error) {
+// OpenRaw creates such a partition. The error wraps hcl.ErrNotSupported where KVM has
+// none.
+func OpenRaw() (*Raw, error) {
 	p, err := openType(kvm.X86_SW_PROTECTED_VM)
 	if err != nil {
 		return nil, err
 	}
-	return &Raw{Partition: p, lengths: lengths}, nil
-}
-
-// NewVP makes a virtual CPU as that of Partition does, of a guest that has its memory.
-func (r *Raw) NewVP(config hcl.VPConfig) (hcl.VP, error) {
-	vp, err := r.newVP(config)
-	if err != nil {
-		return nil, err // not a nil *VP in an interface
-	}
-	if r.lengths != nil {
-		vp.length = r.lengths(r.read)
-	}
-	return vp, nil
-}
-
-// MapMemory makes memory the guest's RAM at gpa.
-func (r *Raw) MapMemory(gpa x86.GPA, memory []byte) error {
-	if err := r.Partition.MapMemory(gpa, memory); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.ram = append(r.ram, region{gpa, memory})
-	return nil
-}
-
-// read copies from the guest's memory, within one region of it.
-// Preconditions: all of it is mapped.
-func (r *Raw) read(gpa x86.GPA, b []byte) bool {
-	for i := range r.ram {
-		if at := gpa - r.ram[i].gpa; gpa >= r.ram[i].gpa && uint64(at) < uint64(len(r.ram[i].memory)) {
-			return copy(b, r.ram[i].memory[at:]) == len(b)
-		}
-	}
-	return false
+	return &Raw{Partition: p}, nil
 }
 
 // offersRaw checks that KVM has the type of partition and its attributes.
@@ -131,7 +84,7 @@ func (r *Raw) Reserve(gpa x86.GPA, length uint64) error {
 	if err := r.Deny(gpa, length); err != nil {
 		return err
 	}
-	return r.Partition.MapMemory(gpa, nothing)
+	return r.MapMemory(gpa, nothing)
 }
 
 // Close ends the partition.

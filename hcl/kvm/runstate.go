@@ -3,7 +3,6 @@ package kvm
 import (
 	"keel/hcl"
 	"keel/hcl/abi/kvm"
-	"keel/hcl/abi/x86"
 )
 
 var _ hcl.StateRunner = (*VP)(nil)
@@ -31,9 +30,7 @@ func (vp *VP) RunState(s *hcl.State) (hcl.Exit, error) {
 			return hcl.Exit{}, err
 		}
 	}
-	if vp.unsettled {
-		vp.finishLeft(s)
-	}
+	// What KVM has yet to finish, it would finish in the new state.
 	dirty := vp.loadState(s)
 	if whole := s.Whole || vp.u64(kvm.RunValidRegs) != syncAll; whole {
 		dirty = syncAll
@@ -47,58 +44,22 @@ func (vp *VP) RunState(s *hcl.State) (hcl.Exit, error) {
 	vp.storeState(s)
 	s.Whole = false
 	e.RIP = s.Registers.RIP
-	if err == nil && vp.unsettled && !vp.leave(s, &e) {
-		vp.undo(s, &e)
+	if err != nil || !vp.unsettled {
+		return e, err
 	}
-	return e, err
-}
-
-// leave leaves it to the next RunState to let KVM finish the port access of the exit,
-// where it is known where the instruction ends. It returns false where KVM has to be
-// asked.
-func (vp *VP) leave(s *hcl.State, e *hcl.Exit) bool {
-	if e.Kind != hcl.ExitPIO || len(e.Data) != int(e.Size) || vp.length == nil || vp.stepping || s.Registers.RFLAGS&x86.RFLAGS_TF != 0 {
-		return false
-	}
-	rip := s.Registers.RIP
-	n, ok := vp.length(s)
-	if next := rip + uint64(n); !ok || next>>16 != rip>>16 { // IP may wrap
-		return false
-	}
-	s.Next = rip + uint64(n)
-	vp.left = rip
-	return true
-}
-
-// finishLeft lets KVM finish the port access that was left to it, before it gets the state
-// that comes. Where RIP is another one there, it need not: KVM finishes no port access
-// whose instruction the guest has left (kvm_fast_pio of Linux).
-func (vp *VP) finishLeft(s *hcl.State) {
-	if s.Registers.RIP == vp.left {
-		vp.finish()
-	}
+	return e, vp.undo(s, &e)
 }
 
 // undo lets KVM finish the access of the exit, to learn where the instruction ends. The
-// next RunState replaces what that did to the registers.
-func (vp *VP) undo(s *hcl.State, e *hcl.Exit) {
+// next RunState replaces what that did to the registers. Finishing may lead to further
+// exits of the same instruction, which go the same way.
+func (vp *VP) undo(s *hcl.State, e *hcl.Exit) error {
 	if e.Kind == hcl.ExitMSRRead || e.Kind == hcl.ExitMSRWrite {
 		vp.CompleteMSR(0, false)
 	}
 	if e.Kind == hcl.ExitPIO && !e.Write {
 		clear(e.Data)
 	}
-	vp.finish()
-	s.Next = vp.u64(kvm.RunSyncRIP)
-	// A string instruction moves its index. The write that KVM has done has moved RIP.
-	if e.Kind == hcl.ExitPIO && (vp.u64(syncRDI) != s.Registers.RDI || len(e.Data) != int(e.Size)) {
-		s.Next = s.Registers.RIP
-	}
-}
-
-// finish lets KVM finish an access. That may lead to further exits of the same
-// instruction, which go the same way.
-func (vp *VP) finish() {
 	for range maxSettle {
 		vp.settle()
 		if !vp.early {
@@ -117,6 +78,12 @@ func (vp *VP) finish() {
 		}
 	}
 	vp.unsettled = false
+	s.Next = vp.u64(kvm.RunSyncRIP)
+	// A string instruction moves its index. The write that KVM has done has moved RIP.
+	if e.Kind == hcl.ExitPIO && (vp.u64(syncRDI) != s.Registers.RDI || len(e.Data) != int(e.Size)) {
+		s.Next = s.Registers.RIP
+	}
+	return nil
 }
 
 // forget makes KVM drop the guest's translations, as a change of CR4.PGE does (AMD64

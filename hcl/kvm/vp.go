@@ -27,10 +27,6 @@ type VP struct {
 	// return.
 	unsettled, early bool
 	errno            unix.Errno
-	// length tells how long the instruction of an access is, if it is not nil. left is
-	// its address, where RunState has left it to KVM to finish a port access.
-	length hcl.AccessLength
-	left   uint64
 	// redelivered is set while KVM gets a second chance to deliver an event.
 	redelivered bool
 	stepping    bool // as Step was told
@@ -41,14 +37,6 @@ var _ hcl.VP = (*VP)(nil)
 // NewVP makes a virtual CPU for the calling thread.
 // Preconditions: the goroutine is locked to its thread.
 func (p *Partition) NewVP(config hcl.VPConfig) (hcl.VP, error) {
-	vp, err := p.newVP(config)
-	if err != nil {
-		return nil, err // not a nil *VP in an interface
-	}
-	return vp, nil
-}
-
-func (p *Partition) newVP(config hcl.VPConfig) (*VP, error) {
 	if len(config.CPUID) > maxCPUID {
 		return nil, fmt.Errorf("%w: %d CPUID entries, at most %d", ErrVP, len(config.CPUID), maxCPUID)
 	}

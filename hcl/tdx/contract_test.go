@@ -11,7 +11,6 @@ import (
 	"keel/hcl/hcltest"
 	"keel/hcl/kvm"
 	backend "keel/hcl/tdx"
-	"keel/vtl/x86emu"
 )
 
 func TestMain(m *testing.M) { hcltest.Main(m) }
@@ -34,7 +33,7 @@ var machineConfig = tdxmodule.MachineConfig{
 }
 
 func openMachine() (*tdxmodule.Machine, *backend.Partition, error) {
-	raw, err := kvm.OpenRaw(lengths)
+	raw, err := kvm.OpenRaw()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -54,20 +53,10 @@ func open() (hcl.RawFaults, error) {
 	return p, nil
 }
 
-// lengths are those of the partition beneath.
-var lengths kvm.Lengths = x86emu.NewAccessLength
-
-// TestContract: the suite of every backend, also where KVM is asked how long instructions
-// are.
+// TestContract: the suite of every backend.
 func TestContract(t *testing.T) {
-	defer func() { lengths = x86emu.NewAccessLength }()
-	for name, l := range map[string]kvm.Lengths{"emulator's lengths": x86emu.NewAccessLength, "KVM's lengths": nil} {
-		lengths = l
-		t.Run(name, func(t *testing.T) {
-			hcltest.RunFaulting(t, open)
-			hcltest.RunRaw(t, open)
-		})
-	}
+	hcltest.RunFaulting(t, open)
+	hcltest.RunRaw(t, open)
 }
 
 // skipWithout skips where there is no nested KVM.

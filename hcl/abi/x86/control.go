@@ -7,6 +7,5 @@ const (
 
 // Bits of RFLAGS (AMD64 APM vol. 2 §3.1.6).
 const (
-	RFLAGS_TF = 1 << 8  // trap: single-step
 	RFLAGS_RF = 1 << 16 // resume: a repeated instruction is under way
 )

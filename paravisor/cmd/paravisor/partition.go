@@ -15,7 +15,6 @@ import (
 	"keel/hcl/snp"
 	"keel/hcl/tdx"
 	"keel/paravisor/config"
-	"keel/vtl/x86emu"
 )
 
 // open makes the partition that the configuration asks for.
@@ -23,7 +22,7 @@ func open(c *config.Config) (hcl.Partition, error) {
 	if c.Isolation == config.IsolationNone {
 		return kvm.Open()
 	}
-	raw, err := kvm.OpenRaw(x86emu.NewAccessLength)
+	raw, err := kvm.OpenRaw()
 	if err != nil {
 		return nil, err // not a nil *Raw in an interface
 	}
